@@ -1,0 +1,1 @@
+//! The truth: archive the log into the lake, recount it exactly, reconcile, settle

@@ -1,0 +1,145 @@
+//! The catalog: which tenants there are, in which zone their days begin, what is counted for them, who may ask.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::AccessKey;
+use crate::cell::Rollup;
+use crate::ids::TenantId;
+use crate::money::Currency;
+use crate::time::Zone;
+
+/// Every tenant, by its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+}
+
+/// One tenant and what is counted for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its name in every format.
+    pub id: TenantId,
+    /// The zone its calendar days are in.
+    pub time_zone: Zone,
+    /// What is grouped by. `total` is always counted, whether it is listed or not.
+    #[serde(default)]
+    pub rollups: Vec<Rollup>,
+    /// The numbers that can be asked for.
+    #[serde(default)]
+    pub metrics: Vec<Metric>,
+    /// Who may write and read.
+    #[serde(default)]
+    pub keys: Vec<AccessKey>,
+    /// The most events it may send in a second, averaged over a few seconds; no bound if absent.
+    #[serde(default)]
+    pub events_per_second_max: Option<u32>,
+}
+
+/// A number with a name: one measure of one kind of event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// The name it is asked for by.
+    pub name: String,
+    /// The name of the events that count.
+    pub event: String,
+    /// What is counted of them.
+    pub measure: Measure,
+    /// For money: in which currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+}
+
+/// What can be counted of a set of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// How many there are.
+    Count,
+    /// The sum of their money in one currency.
+    Money,
+    /// How many distinct users they have.
+    Users,
+}
+
+/// What is wrong with a catalog.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidCatalog {
+    /// Two tenants of one name.
+    #[error("tenant {0} is there twice")]
+    TenantTwice(TenantId),
+    /// Two metrics of one name.
+    #[error("tenant {0}: metric {1:?} is there twice")]
+    MetricTwice(TenantId, String),
+    /// Money needs a currency, and only money has one.
+    #[error("tenant {0}: metric {1:?}: give `currency` if, and only if, the measure is money")]
+    Currency(TenantId, String),
+    /// Two keys share a look-up prefix.
+    #[error("key prefix {0:?} is there twice")]
+    KeyTwice(String),
+}
+
+impl Catalog {
+    /// Checks what the format alone cannot: names are unique, money has a currency.
+    ///
+    /// # Errors
+    /// [`InvalidCatalog`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), InvalidCatalog> {
+        let mut prefixes = BTreeMap::new();
+        for (index, tenant) in self.tenants.iter().enumerate() {
+            if self.tenants[..index].iter().any(|other| other.id == tenant.id) {
+                return Err(InvalidCatalog::TenantTwice(tenant.id.clone()));
+            }
+            tenant.check()?;
+            for key in &tenant.keys {
+                if prefixes.insert(&key.prefix, ()).is_some() {
+                    return Err(InvalidCatalog::KeyTwice(key.prefix.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tenant of that name.
+    #[must_use]
+    pub fn tenant(&self, id: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| tenant.id.as_str() == id)
+    }
+}
+
+impl Tenant {
+    /// Every rollup that is counted, `total` first.
+    #[must_use]
+    pub fn counted_rollups(&self) -> Vec<Rollup> {
+        let mut rollups = vec![Rollup::new::<String>([]).expect("no dimensions are valid dimensions")];
+        for rollup in &self.rollups {
+            if !rollups.contains(rollup) {
+                rollups.push(rollup.clone());
+            }
+        }
+        rollups
+    }
+
+    /// The metric of that name.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.name == name)
+    }
+
+    fn check(&self) -> Result<(), InvalidCatalog> {
+        for (index, metric) in self.metrics.iter().enumerate() {
+            if self.metrics[..index].iter().any(|other| other.name == metric.name) {
+                return Err(InvalidCatalog::MetricTwice(self.id.clone(), metric.name.clone()));
+            }
+            if (metric.measure == Measure::Money) != metric.currency.is_some() {
+                return Err(InvalidCatalog::Currency(self.id.clone(), metric.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}

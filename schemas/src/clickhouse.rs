@@ -1,0 +1,54 @@
+//! What is kept in ClickHouse: the tables, who writes them, and the migrations that make them.
+//!
+//! | table or view | written by | content |
+//! |---|---|---|
+//! | `speed_cells_raw` | speed | absolute totals per cell and Kafka partition, versioned by the next offset |
+//! | `speed_cells` | (view) | one row per cell, users as a state for `uniqCombined64Merge(14)`; the one to query |
+//! | `speed_exceptions` | speed | every record that speed read and did not count, with its reason |
+//! | `speed_exception_counts` | (view) | the same, counted per minute, event name and reason |
+//! | `speed_progress` | speed | how far each partition is in these tables; written last |
+//! | `settled_cells_raw` | batch | exact cells of every run |
+//! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
+//! | `drift` | batch | per cell and measure of a run: speed, batch, reasons, residual |
+//! | `settlements` | batch | one row per settled day, written last: it makes the run visible |
+//! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
+
+/// One step that brings the database from one version to the next. Steps are never changed, only added.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// 1 for the first.
+    pub version: u32,
+    /// What it is about.
+    pub name: &'static str,
+    /// Statements separated by `;` at the end of a line. Each is idempotent, so that a step cut short is run again.
+    pub sql: &'static str,
+}
+
+impl Migration {
+    /// The single statements, without the comments around them.
+    pub fn statements(&self) -> impl Iterator<Item = &'static str> {
+        self.sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
+    }
+}
+
+/// Every step, in order. A database is prepared by `CREATE DATABASE IF NOT EXISTS`, then by the steps that the table
+/// `migrations` (made by the first) does not list yet.
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "speed", sql: include_str!("../sql/0001_speed.sql") },
+    Migration { version: 2, name: "settled", sql: include_str!("../sql/0002_settled.sql") },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_numbered_without_gaps_and_repeatable() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(migration.version), Ok(index + 1));
+            for statement in migration.statements() {
+                assert!(statement.contains("IF NOT EXISTS") || statement.contains("OR REPLACE VIEW"), "{statement}");
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the speed layer keeps in Redis. It is the only writer; everything here can be rebuilt.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `rk:{tenant}:cells:<grain>:<start s>:<rollup>:<event>` | hash | field `<partition>\|<dimension values>` -> [`CellTotals`] |
+//! | `rk:{tenant}:users:<grain>:<start s>:<rollup>:<event>:<partition>:<dimension values>` | HyperLogLog | the users of that cell and partition; `PFCOUNT` over all partitions is the cell's |
+//! | `rk:{tenant}:seq` | integer | sequence number of the last change pushed |
+//! | `rk:{tenant}:changes` | channel | [`Change`] as JSON, one per flush |
+//! | `rk:progress:<topic>` | hash | partition -> [`Progress`] as JSON |
+//! | `rk:epoch:<topic>` | string | made by the first worker; if it is gone, Redis was emptied and is rebuilt |
+//!
+//! The braces are a hash tag: all keys of a tenant are in one slot, so one script may touch several of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::DimensionValues;
+use crate::money::{Currency, MoneySums};
+use crate::time::{EventTime, MICROS_PER_SECOND};
+use crate::window::{Grain, Window};
+
+/// The hash with the totals of every cell of one window, rollup and event name.
+#[must_use]
+pub fn cells(tenant: &str, window: &Window, rollup: &str, event: &str) -> String {
+    format!("rk:{{{tenant}}}:cells:{}:{}:{rollup}:{event}", window.grain, window.start.0.div_euclid(MICROS_PER_SECOND))
+}
+
+/// The field of one partition's totals of one cell in that hash.
+#[must_use]
+pub fn cell_field(partition: i32, values: &DimensionValues) -> String {
+    format!("{partition}|{}", values.as_str())
+}
+
+/// The partition and the dimension values of a field of that hash.
+#[must_use]
+pub fn parse_cell_field(field: &str) -> Option<(i32, DimensionValues)> {
+    let (partition, values) = field.split_once('|')?;
+    Some((partition.parse().ok()?, DimensionValues::from_encoded(values)))
+}
+
+/// The native HyperLogLog of one partition's users of one cell.
+#[must_use]
+pub fn users(
+    tenant: &str,
+    window: &Window,
+    rollup: &str,
+    event: &str,
+    partition: i32,
+    values: &DimensionValues,
+) -> String {
+    let start = window.start.0.div_euclid(MICROS_PER_SECOND);
+    format!("rk:{{{tenant}}}:users:{}:{start}:{rollup}:{event}:{partition}:{}", window.grain, values.as_str())
+}
+
+/// The sequence number of a tenant's pushed changes.
+#[must_use]
+pub fn sequence(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:seq")
+}
+
+/// The channel of a tenant's pushed changes.
+#[must_use]
+pub fn changes_channel(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:changes")
+}
+
+/// The hash of how far each partition of a topic has been counted.
+#[must_use]
+pub fn progress(topic: &str) -> String {
+    format!("rk:progress:{topic}")
+}
+
+/// The marker whose absence says that Redis was emptied.
+#[must_use]
+pub fn epoch(topic: &str) -> String {
+    format!("rk:epoch:{topic}")
+}
+
+/// One partition's absolute totals of one cell, as the value of a hash field:
+/// `<version> <count> <money>`, money as `USD=-123,EUR=5` or `-`.
+///
+/// The version leads, so that the script that writes can compare it without parsing the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellTotals {
+    /// The partition's next offset when these totals were written; a higher one replaces a lower one.
+    pub version: i64,
+    /// Events counted.
+    pub count: u64,
+    /// Sums of money of the events counted.
+    pub money: MoneySums,
+}
+
+/// The value of a field is not what this build writes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} are no cell totals")]
+pub struct InvalidTotals(pub String);
+
+impl CellTotals {
+    /// The value of the hash field.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let money: Vec<String> = self.money.iter().map(|(currency, minor)| format!("{currency}={minor}")).collect();
+        let money = if money.is_empty() { "-".to_owned() } else { money.join(",") };
+        format!("{} {} {money}", self.version, self.count)
+    }
+
+    /// Reads the value of the hash field.
+    ///
+    /// # Errors
+    /// [`InvalidTotals`].
+    pub fn decode(text: &str) -> Result<Self, InvalidTotals> {
+        Self::parse(text).ok_or_else(|| InvalidTotals(text.chars().take(120).collect()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let version = parts.next()?.parse().ok()?;
+        let count = parts.next()?.parse().ok()?;
+        let money = match parts.next()? {
+            "-" => MoneySums::new(),
+            sums => sums
+                .split(',')
+                .map(|sum| {
+                    let (currency, minor) = sum.split_once('=')?;
+                    Some((currency.parse::<Currency>().ok()?, minor.parse().ok()?))
+                })
+                .collect::<Option<MoneySums>>()?,
+        };
+        parts.next().is_none().then_some(Self { version, count, money })
+    }
+}
+
+/// How far a partition has been counted, written after everything up to there is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The first offset that is not counted yet.
+    pub next_offset: i64,
+    /// The partition's watermark: the greatest event time seen, future skew clamped; absent before the first event.
+    pub watermark: Option<EventTime>,
+    /// When it was written, in milliseconds of the wall clock.
+    pub written_at_ms: i64,
+}
+
+/// One push: which cells of a tenant changed in one flush of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// One higher than that of the push before; a gap tells the reader to read again.
+    pub seq: i64,
+    /// The partition that was flushed.
+    pub partition: i32,
+    /// When the newest event in it was received by the log, in milliseconds of the wall clock.
+    pub log_time_ms: i64,
+    /// The changed windows: grain, start, rollup, event name.
+    pub windows: Vec<(Grain, EventTime, String, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_round_trip() {
+        let mut totals = CellTotals { version: 42, count: 3, money: MoneySums::new() };
+        assert_eq!(totals.encode(), "42 3 -");
+        assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals.clone()));
+        totals.money.add("USD".parse().expect("known"), -123).expect("fits");
+        totals.money.add("EUR".parse().expect("known"), i128::MAX).expect("fits");
+        assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals));
+        for garbage in ["", "1", "1 2", "1 2 X=1", "1 2 - 5", "a 2 -"] {
+            assert!(CellTotals::decode(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn fields_round_trip() {
+        let values = DimensionValues::new(&["a|b", "c"]);
+        assert_eq!(parse_cell_field(&cell_field(11, &values)), Some((11, values)));
+    }
+}

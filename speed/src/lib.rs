@@ -1,0 +1,1 @@
+//! The write path as it happens: collect events, count them in windows, flush them to Redis and ClickHouse

@@ -1,0 +1,1 @@
+//! Laws, contracts, faults and the road end to end
