@@ -1,2 +1,38 @@
-//! The one binary, reckon
-fn main() {}
+//! `reckon`: the one binary. Its command enum ([`cli::Command`]) is the table of contents.
+//!
+//! This crate is the only one that reads the environment, installs signal handlers and sets up logs; every command
+//! translates the outside world into one call of a layer's library.
+
+mod cli;
+mod config;
+mod demo;
+mod exit;
+mod keys;
+mod load;
+mod logs;
+mod nightly;
+mod parts;
+mod prepare;
+mod progress;
+mod report;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logs::install(cli.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::Exit::from(anyhow::Error::from(error)).report(),
+    };
+    let result = runtime.block_on(cli.run());
+    // A blocking client call that hangs must not keep the process: everything was flushed by now.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: what `reckon` can do.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::civil::Date;
+use reckon_schemas::access::Scope;
+use reckon_schemas::ids::TenantId;
+
+use crate::config::Settings;
+use crate::exit::{EXIT_CODES, Exit};
+use crate::logs::LogFormat;
+use crate::parts::Part;
+use crate::{demo, keys, load, nightly, parts, prepare, shutdown};
+
+/// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
+#[derive(Debug, Parser)]
+#[command(name = "reckon", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The configuration file (TOML). Variables such as RECKON_KAFKA__BROKERS override its keys.
+    #[arg(long, short, global = true, env = "RECKON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look on standard error.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the topics and tables that are missing. Every long-running part does this at its start, too.
+    Prepare,
+    /// Run the collector: events come in over HTTP and go into the log.
+    Collect,
+    /// Run a speed worker: counts the log as it grows. Start more of them to share the partitions.
+    Speed,
+    /// Run the archiver: writes every record of the log into the lake, once.
+    Archive,
+    /// Run the serving node: answers queries, pushes changes, shows the page.
+    Serve,
+    /// Run collector, speed worker, archiver and serving node in one process.
+    All,
+    /// Recount every day that is over and changed since it was last settled, compare, and settle it.
+    Nightly {
+        /// Only this calendar day, in the tenant's time zone.
+        #[arg(long)]
+        date: Option<Date>,
+        /// Only this tenant.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
+    /// Print the reconciliation of the last settlement again, from what is stored.
+    Reconcile {
+        /// Only this tenant.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        /// The run to print; the last one if absent.
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// Make an access key for a tenant.
+    Key {
+        /// What it may do.
+        #[arg(long, value_enum, required = true)]
+        scope: Vec<ScopeName>,
+    },
+    /// Replay a year of real purchases through a running stack, settle it, and show the page.
+    Demo(demo::Arguments),
+    /// Send generated events to a collector at a steady rate, and report what it took.
+    Load(load::Arguments),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScopeName {
+    Write,
+    Read,
+    Finance,
+    Admin,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::Write => Scope::Write,
+            ScopeName::Read => Scope::Read,
+            ScopeName::Finance => Scope::Finance,
+            ScopeName::Admin => Scope::Admin,
+        }
+    }
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub(crate) async fn run(self) -> Result<(), Exit> {
+        if let Command::Key { scope } = &self.command {
+            return Ok(keys::print_new(scope.iter().map(|name| Scope::from(*name)).collect())?);
+        }
+        let settings = Settings::load(self.config.as_deref())?;
+        let shutdown = shutdown::on_signal()?;
+        match self.command {
+            Command::Prepare => Ok(prepare::everything(&settings, &shutdown).await?),
+            Command::Collect => parts::run(&settings, &[Part::Collect], shutdown).await,
+            Command::Speed => parts::run(&settings, &[Part::Speed], shutdown).await,
+            Command::Archive => parts::run(&settings, &[Part::Archive], shutdown).await,
+            Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
+            Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
+            Command::Nightly { date, tenant } => nightly::settle(&settings, tenant, date, shutdown).await.map(|_| ()),
+            Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
+            Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
+            Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
+            Command::Key { .. } => unreachable!("handled above, before the configuration is read"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

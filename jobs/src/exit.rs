@@ -1,0 +1,75 @@
+//! How a command ends: exit codes that a scheduler can act on.
+
+use std::process::ExitCode;
+
+use reckon_batch::nightly;
+
+use crate::config::ConfigError;
+
+/// Every way to end that is not plain success (0). `reckon --help` lists the codes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Exit {
+    /// 99: there was nothing to do. Airflow reads it as "skipped".
+    #[error("nothing to do")]
+    NothingToDo,
+    /// 10: the two layers differ by something that no reason explains.
+    #[error("unexplained drift: {0}")]
+    UnexplainedDrift(String),
+    /// 11: not final yet; ask again later.
+    #[error("not final yet: {0}")]
+    NotYetFinal(String),
+    /// 78: the configuration is wrong; trying again changes nothing.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// 75: a server was away; trying again may help.
+    #[error("{0:#}")]
+    Retryable(anyhow::Error),
+    /// 1: anything else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// The table for `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+  99  nothing to do (Airflow reads it as skipped)
+  10  unexplained drift: the exact numbers are stored, but something needs a person
+  11  not final yet: ask again later
+  78  the configuration is wrong
+  75  a server was away: try again
+   1  anything else
+   2  the command line is wrong";
+
+impl Exit {
+    fn code(&self) -> u8 {
+        match self {
+            Exit::NothingToDo => 99,
+            Exit::UnexplainedDrift(_) => 10,
+            Exit::NotYetFinal(_) => 11,
+            Exit::Config(_) => 78,
+            Exit::Retryable(_) => 75,
+            Exit::Failed(_) => 1,
+        }
+    }
+
+    /// Tells the person, and gives the process its exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        match &self {
+            Exit::NothingToDo => tracing::info!("nothing to do"),
+            other => tracing::error!(exit_code = self.code(), "{other}"),
+        }
+        ExitCode::from(self.code())
+    }
+}
+
+impl From<nightly::Error> for Exit {
+    fn from(error: nightly::Error) -> Self {
+        match error {
+            nightly::Error::NotYetFinal { .. } => Exit::NotYetFinal(error.to_string()),
+            nightly::Error::Config(_) => Exit::Config(ConfigError::Rejected(error.to_string())),
+            nightly::Error::Retryable(_) => Exit::Retryable(error.into()),
+            other => Exit::Failed(other.into()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One test's own tenant, topics, database, lake and configuration, on servers that others use too.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reckon_schemas::access::{NewKey, Scope};
+use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::kafka::Topics;
+use reckon_schemas::stores;
+use reckon_schemas::time::Zone;
+use serde_json::{Value, json};
+
+use crate::process::{self, Finished, Process};
+use crate::stack::Stack;
+use crate::until;
+
+/// See the module.
+pub struct World {
+    pub kafka: stores::Kafka,
+    pub redis: stores::Redis,
+    pub clickhouse: stores::ClickHouse,
+    pub lake: stores::Lake,
+    pub catalog: Arc<Catalog>,
+    pub tenant: String,
+    pub write_key: String,
+    pub read_key: String,
+    pub collect_port: u16,
+    pub serve_port: u16,
+    pub http: reqwest::Client,
+    folder: tempfile::TempDir,
+}
+
+/// The parts' sections for tests: everything happens sooner.
+const TUNING: &str = r#"
+[speed]
+flush_interval = "100ms"
+clickhouse_interval = "300ms"
+snapshot_interval = "1s"
+
+[archive]
+commit_interval = "500ms"
+
+[nightly]
+archive_wait = "60s"
+"#;
+
+impl World {
+    /// A new world with one tenant in New York, its topics and tables made.
+    pub fn new(stack: &Stack) -> Result<Self> {
+        Self::with_tuning(stack, TUNING)
+    }
+
+    /// The same with other sections for the parts.
+    pub fn with_tuning(stack: &Stack, tuning: &str) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string()[..10].to_owned();
+        let folder = tempfile::tempdir()?;
+        let tenant = format!("t{id}");
+        let write = NewKey::from_random(rand::random(), vec![Scope::Write]);
+        let read = NewKey::from_random(rand::random(), vec![Scope::Read, Scope::Finance]);
+        let keys = vec![write.entry, read.entry];
+        let catalog = Catalog { tenants: vec![test_tenant(&tenant, keys)?] };
+        let world = Self {
+            kafka: stores::Kafka {
+                brokers: stack.kafka.clone(),
+                topics: Topics { events: format!("events-{id}"), rejected: format!("rejected-{id}"), partitions: 3 },
+            },
+            redis: stores::Redis { url: stack.redis.clone() },
+            clickhouse: stores::ClickHouse {
+                url: stack.clickhouse.clone(),
+                database: format!("test_{id}"),
+                user: None,
+                password: None,
+            },
+            lake: stores::Lake { url: format!("file://{}", folder.path().join("store").display()) },
+            catalog: Arc::new(catalog),
+            tenant,
+            write_key: write.key,
+            read_key: read.key,
+            collect_port: free_port()?,
+            serve_port: free_port()?,
+            http: reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?,
+            folder,
+        };
+        world.write_files(tuning)?;
+        let prepared = world.run(&["prepare"])?;
+        ensure!(prepared.code == 0, "reckon prepare failed:\n{}", prepared.log);
+        Ok(world)
+    }
+
+    fn write_files(&self, tuning: &str) -> Result<()> {
+        std::fs::create_dir_all(self.folder.path().join("store"))?;
+        let settings = json!({
+            "kafka": self.kafka, "redis": self.redis, "lake": self.lake,
+            "clickhouse": { "url": self.clickhouse.url, "database": self.clickhouse.database },
+            "listen": {
+                "collect": format!("127.0.0.1:{}", self.collect_port),
+                "serve": format!("127.0.0.1:{}", self.serve_port),
+            },
+        });
+        std::fs::write(self.config(), format!("{}\n{tuning}", toml::to_string(&settings)?))?;
+        std::fs::write(self.folder.path().join("catalog.toml"), toml::to_string(&*self.catalog)?)?;
+        Ok(())
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("reckon.toml")
+    }
+
+    /// The folder of the lake and the snapshots.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Runs `reckon` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Result<Finished> {
+        process::run(&self.config(), arguments)
+    }
+
+    /// Starts a part (`collect`, `speed`, `archive`, `serve`, `all`).
+    pub fn start(&self, part: &str) -> Result<Process> {
+        Process::start(&self.config(), &[part], self.folder.path().join(format!("{part}.log")))
+    }
+
+    /// Starts the collector and waits until it takes events.
+    pub async fn start_collector(&self) -> Result<Process> {
+        let process = self.start("collect")?;
+        until("the collector", Duration::from_secs(30), || self.is_ready(self.collect_port)).await?;
+        Ok(process)
+    }
+
+    /// Starts the serving node and waits until it answers.
+    pub async fn start_serving(&self) -> Result<Process> {
+        let process = self.start("serve")?;
+        until("the serving node", Duration::from_secs(30), || self.is_ready(self.serve_port)).await?;
+        Ok(process)
+    }
+
+    async fn is_ready(&self, port: u16) -> Result<bool> {
+        let answer = self.http.get(format!("http://127.0.0.1:{port}/readyz")).send().await?;
+        Ok(answer.status().is_success())
+    }
+
+    /// Sends items through the collector; the answer must be 202.
+    pub async fn send(&self, items: &[Value]) -> Result<Value> {
+        let url = format!("http://127.0.0.1:{}/v1/events", self.collect_port);
+        let answer = self.http.post(url).bearer_auth(&self.write_key).json(&items).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.as_u16() == 202, "{status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Asks the serving node.
+    pub async fn query(&self, path_and_query: &str) -> Result<Value> {
+        let url = format!("http://127.0.0.1:{}{path_and_query}", self.serve_port);
+        let answer = self.http.get(url).bearer_auth(&self.read_key).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "{status}: {text}");
+        serde_json::from_str(&text).context(text)
+    }
+
+    /// A ClickHouse client on this world's database.
+    pub fn clickhouse_client(&self) -> clickhouse::Client {
+        clickhouse::Client::default().with_url(&self.clickhouse.url).with_database(&self.clickhouse.database)
+    }
+
+    /// A Redis connection.
+    pub async fn redis_connection(&self) -> Result<redis::aio::MultiplexedConnection> {
+        Ok(redis::Client::open(self.redis.url.as_str())?.get_multiplexed_async_connection().await?)
+    }
+}
+
+fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
+    let metric = |name: &str, measure: Measure| -> Result<Metric> {
+        let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
+        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency })
+    };
+    Ok(Tenant {
+        id: id.parse()?,
+        time_zone: Zone::parse("America/New_York")?,
+        rollups: vec!["department".parse()?, "store".parse()?],
+        metrics: vec![
+            metric("revenue", Measure::Money)?,
+            metric("purchases", Measure::Count)?,
+            metric("households", Measure::Users)?,
+        ],
+        keys,
+        events_per_second_max: None,
+    })
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,4 @@
+//! The road from end to end, on real servers, with a slice of real data: HTTP, log, both layers, settlement, answer.
+
+#[path = "e2e/grocer.rs"]
+mod grocer;

@@ -1,0 +1,8 @@
+//! The laws that need no server: pure code against oracles.
+
+#[path = "laws/event_schema.rs"]
+mod event_schema;
+#[path = "laws/tidy.rs"]
+mod tidy;
+#[path = "laws/windows.rs"]
+mod windows;
