@@ -1,14 +1,21 @@
 # shellcheck shell=bash
 # How each server of the stack is started. DIR is the stack's folder, HERE this one, CACHE what install has fetched.
 
-start_kafka() { # PORT CONTROLLER_PORT
-    local jars="$CACHE/kafka/lib/*" data="$DIR/kafka/data" config="$DIR/kafka/server.properties"
-    [[ -z ${KAFKA_HOME:-} ]] || jars="$KAFKA_HOME/libs/*"
+start_kafka() { # PORT CONTROLLER_PORT [JAVA_OPTION...]
+    local port=$1 controller_port=$2 jars="$CACHE/kafka/lib/*" archive=$CACHE/kafka/classes.jsa
+    local data="$DIR/kafka/data" config="$DIR/kafka/server.properties"
+    shift 2
     # One node on two cores gains nothing from the optimising compiler or a parallel collector but a slower start.
     local java=("${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx512m -Xss512k -XX:+UseSerialGC -XX:TieredStopAtLevel=1
-        -Djava.awt.headless=true "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties" -cp "$jars")
+        -Djava.awt.headless=true "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties")
+    if [[ -n ${KAFKA_HOME:-} ]]; then
+        jars="$KAFKA_HOME/libs/*"
+    elif [[ -f $archive ]]; then
+        java+=("-XX:SharedArchiveFile=$archive")
+    fi
+    java+=(-cp "$jars")
     mkdir -p "$data"
-    sed -e "s|@PORT@|$1|g" -e "s|@CONTROLLER_PORT@|$2|g" -e "s|@DATA@|$data|g" \
+    sed -e "s|@PORT@|$port|g" -e "s|@CONTROLLER_PORT@|$controller_port|g" -e "s|@DATA@|$data|g" \
         "$HERE/kafka/server.properties.in" >"$config"
     if [[ ! -f $data/meta.properties ]]; then
         local id
@@ -17,7 +24,7 @@ start_kafka() { # PORT CONTROLLER_PORT
         "${java[@]}" kafka.tools.StorageTool format --cluster-id "R${id:1}" --config "$config" \
             >>"$DIR/log/kafka.log" 2>&1 || return 1
     fi
-    launch kafka "${java[@]}" kafka.Kafka "$config"
+    launch kafka "${java[@]}" "$@" kafka.Kafka "$config"
 }
 
 start_redis() { # PORT
