@@ -81,7 +81,9 @@ def read_request(target: str, method: str, headers, body: Body) -> Request:
         fields |= _form(content_type, body.all())
     for flag in ("compress", "decompress"):
         if fields.get(flag, "0") != "0":
-            raise EngineError(SUPPORT_IS_DISABLED, f"{flag}=1 (blocks in ClickHouse's own compression) is not supported")
+            raise EngineError(
+                SUPPORT_IS_DISABLED, f"{flag}=1 (blocks in ClickHouse's own compression) is not supported"
+            )
     settings = Settings(
         database=fields.get("database") or headers.get("X-ClickHouse-Database"),
         values={k: v for k, v in fields.items() if k not in _RESERVED and not k.startswith(_PARAMETER)},

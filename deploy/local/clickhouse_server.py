@@ -167,7 +167,9 @@ def run(engine: Engine, request: Request, body: Body) -> tuple[Outcome, str]:
         outcome = engine.query(statement, request.default_format, request.settings)
         return outcome, named_format(statement) or request.default_format
     input_format = insert.format or request.default_format
-    outcome = engine.insert(insert.statement, input_format, itertools.chain([insert.data], body.chunks), request.settings)
+    outcome = engine.insert(
+        insert.statement, input_format, itertools.chain([insert.data], body.chunks), request.settings
+    )
     return outcome, request.default_format
 
 

@@ -1,7 +1,7 @@
 """Picks free ports, and waits until a server answers its own protocol.
 
-    ready.py ports COUNT                          prints COUNT free ports on the loopback address
-    ready.py wait SERVICE PORT PID TIMEOUT_S      exit 0 ready, 1 the process ended, 2 not in time
+ready.py ports COUNT                          prints COUNT free ports on the loopback address
+ready.py wait SERVICE PORT PID TIMEOUT_S      exit 0 ready, 1 the process ended, 2 not in time
 """
 
 import os

@@ -1,7 +1,7 @@
 """Runs clickhouse_server.py as a process of its own and talks to it over HTTP, and with the official client.
 
-    deploy/local/install --with-tests
-    ~/.cache/reckon/test-venv/bin/python -m unittest discover -s deploy/local
+deploy/local/install --with-tests
+~/.cache/reckon/test-venv/bin/python -m unittest discover -s deploy/local
 """
 
 import gzip
@@ -26,7 +26,9 @@ sys.path.insert(0, str(HERE))
 import ready  # noqa: E402
 from clickhouse_statement import split_insert  # noqa: E402
 
-CACHE = Path(os.environ.get("RECKON_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reckon")
+CACHE = Path(
+    os.environ.get("RECKON_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reckon"
+)
 STATE = "CAST(users, 'AggregateFunction(uniqCombined64(14), UInt64)')"
 
 
@@ -133,9 +135,13 @@ class Interface(OnServer):
         self.run_here("CREATE TABLE t (name String) ENGINE = MergeTree ORDER BY name")
         query = "INSERT INTO t SELECT {name:String}"
         self.run_here(query, param_name=hostile)
-        answer = self.run_here("SELECT count() FROM {table:Identifier} WHERE name = {n:String}", param_n=hostile, param_table="t")
+        answer = self.run_here(
+            "SELECT count() FROM {table:Identifier} WHERE name = {n:String}", param_n=hostile, param_table="t"
+        )
         self.assertEqual(answer, b"1\n")
-        self.assertEqual(self.server.call(b"SELECT {n:UInt8}", param_n="1 OR 1")[1]["X-ClickHouse-Exception-Code"], "457")
+        self.assertEqual(
+            self.server.call(b"SELECT {n:UInt8}", param_n="1 OR 1")[1]["X-ClickHouse-Exception-Code"], "457"
+        )
 
     def test_parameters_in_a_form(self):
         parts = {"query": "SELECT {a:String}, {b:Array(UInt8)}", "param_a": "it's", "param_b": "[1,2]"}
@@ -268,7 +274,10 @@ class Statement(unittest.TestCase):
             (b"INSERT INTO t FROM INFILE 'x' FORMAT CSV", None),
             (b"insert into t(a, `format b`) values (1)", ("insert into t(a, `format b`) ", "Values", b" (1)")),
             (b"-- c\nINSERT INTO t FORMAT TSV\n\t1\n", ("-- c\nINSERT INTO t ", "TSV", b"\t1\n")),
-            (b"INSERT INTO t SETTINGS a='FORMAT' FORMAT CSV\r\n\n1", ("INSERT INTO t SETTINGS a='FORMAT' ", "CSV", b"\n1")),
+            (
+                b"INSERT INTO t SETTINGS a='FORMAT' FORMAT CSV\r\n\n1",
+                ("INSERT INTO t SETTINGS a='FORMAT' ", "CSV", b"\n1"),
+            ),
             (b"INSERT INTO t;", ("INSERT INTO t", None, b"")),
             (b"", None),
         ]:
