@@ -1,0 +1,236 @@
+/** What the serving layer answers, and how to ask it. The key goes into a header, never into an address. */
+
+import { sentence } from "./format";
+
+/** A count is an integer; money is a decimal string, so that no cent passes through a float. */
+export type Value = string | number;
+
+export type State = "provisional" | "settled" | "restated" | "closed";
+
+export interface Figure {
+  value: Value;
+  method: "exact" | "hll" | "count_min";
+  /** In the unit of the value. */
+  error_bound: Value;
+  state: State;
+  as_of: string | null;
+  run_id: string | null;
+}
+
+export interface Part {
+  layer: "batch" | "speed";
+  state: State;
+  from: string;
+  to: string;
+  number: Figure;
+}
+
+export interface Coverage {
+  from: string;
+  to: string;
+  layer: "batch" | "speed";
+  state: State;
+  as_of: string | null;
+  run_ids: string[];
+}
+
+export interface Gap {
+  from: string;
+  to: string;
+  reason: string;
+}
+
+export interface Point {
+  start: string;
+  end: string;
+  number: Figure;
+}
+
+export interface Group {
+  dimensions: Record<string, string>;
+  total: Figure;
+  parts: Part[];
+  points: Point[];
+}
+
+export interface Answer {
+  tenant: string;
+  metric: string;
+  measure: "count" | "money" | "users";
+  unit: string;
+  grain: string;
+  time_zone: string;
+  from: string;
+  to: string;
+  horizon: string | null;
+  watermark: string | null;
+  computed_at: string;
+  /** How long before `computed_at` the partition that is the longest behind reported its progress. */
+  speed_lag_ms: number | null;
+  coverage: Coverage[];
+  gaps: Gap[];
+  truncated: boolean;
+  notes: string[];
+  total: Figure;
+  parts: Part[];
+  groups: Group[];
+  /** The groups that were left out, added up, where that can be done. */
+  other?: Group;
+}
+
+export interface Metric {
+  name: string;
+  event: string;
+  measure: "count" | "money" | "users";
+  currency?: string | null;
+}
+
+export interface Catalog {
+  tenant: string;
+  time_zone: string;
+  metrics: Metric[];
+  /** Each named by its dimensions, joined by commas; `total` has none. */
+  rollups: string[];
+  grains: string[];
+}
+
+/** Summed over days and dimension values; users too, so who came on two days is there twice. */
+export interface ReconciliationRow {
+  rollup: string;
+  event: string;
+  measure: "count" | "money" | "users";
+  currency: string;
+  speed: Value;
+  batch: Value;
+  drift: Value;
+  reasons: Record<string, Value>;
+  residual: Value;
+  error_bound: Value;
+  cells: number;
+  cells_with_residual: number;
+}
+
+export interface Reconciliation {
+  tenant: string;
+  run_id: string;
+  lake_version: number;
+  settled_at: string;
+  first_day: string;
+  last_day: string;
+  days: number;
+  deliveries: number;
+  events: number;
+  /** Distinct over all of these days, exact. */
+  users: number;
+  horizon: string | null;
+  rows: ReconciliationRow[];
+  explained: boolean;
+}
+
+/** What to ask for; `from` and `to` are calendar days in the tenant's zone, `to` exclusive. */
+export interface Question {
+  metric: string;
+  from: string;
+  to: string;
+  grain: string;
+  by?: string | undefined;
+  filters?: readonly { dimension: string; value: string }[];
+}
+
+/** The server said no, or could not be reached (status 0). The message says what to do. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly retryAfterSeconds: number | null = null,
+  ) {
+    super(message);
+  }
+}
+
+/** The query string of a question, always in one order, so that equal questions are equal addresses. */
+export function parameters(question: Question): string {
+  const query = new URLSearchParams({
+    metric: question.metric,
+    from: question.from,
+    to: question.to,
+    grain: question.grain,
+  });
+  if (question.by) query.set("by", question.by);
+  for (const { dimension, value } of question.filters ?? []) query.append("filter", `${dimension}:${value}`);
+  return query.toString();
+}
+
+/** A reader with one key. */
+export class Api {
+  constructor(private readonly key: string) {}
+
+  catalog(signal?: AbortSignal): Promise<Catalog> {
+    return this.json("v1/catalog", signal);
+  }
+
+  query(question: Question, signal?: AbortSignal): Promise<Answer> {
+    return this.json(`v1/query?${parameters(question)}`, signal);
+  }
+
+  /** The newest reconciliation, or null before the first. */
+  async reconciliation(signal?: AbortSignal): Promise<Reconciliation | null> {
+    try {
+      return await this.json("v1/reconciliations/latest", signal);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  /** Opens the stream of changes of a question's answer. */
+  live(question: Question, lastEventId: string | null, signal: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = { Accept: "text/event-stream" };
+    if (lastEventId !== null) headers["Last-Event-ID"] = lastEventId;
+    return this.get(`v1/live?${parameters(question)}`, headers, signal);
+  }
+
+  private async json<T>(path: string, signal?: AbortSignal): Promise<T> {
+    const timeout = AbortSignal.timeout(20_000);
+    const response = await this.get(path, { Accept: "application/json" }, signal ? AbortSignal.any([signal, timeout]) : timeout);
+    return (await response.json()) as T;
+  }
+
+  private async get(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(path, { headers: { ...headers, Authorization: `Bearer ${this.key}` }, cache: "no-store", signal });
+    } catch (error) {
+      if (signal.aborted && signal.reason?.name !== "TimeoutError") throw error;
+      throw new Refused(0, "The server does not answer. Is it running, and is the network there?");
+    }
+    if (!response.ok) throw await refusal(response);
+    return response;
+  }
+}
+
+/** Reads a problem document (RFC 9457), or makes do with the status. */
+async function refusal(response: Response): Promise<Refused> {
+  const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  let said = "";
+  try {
+    const problem = (await response.json()) as { title?: string; detail?: string };
+    said = sentence(problem.detail ?? problem.title ?? "");
+  } catch {
+    // Not a problem document; the status has to do.
+  }
+  const again = retryAfter === null ? "" : ` It asks to try again in ${retryAfter} s.`;
+  switch (response.status) {
+    case 401:
+      return new Refused(401, "The server does not know this key. It may be mistyped, expired or revoked.");
+    case 403:
+      return new Refused(403, "This key may not read numbers. It needs the scope “read”.");
+    case 429:
+      return new Refused(429, `Too many questions at once.${again}`, retryAfter);
+    case 503:
+      return new Refused(503, `${said || "The stores behind the server are away."}${again}`, retryAfter);
+    default:
+      return new Refused(response.status, said || `The server answered ${response.status}.`, retryAfter);
+  }
+}
