@@ -1,0 +1,82 @@
+//! The collector: events come in over HTTP, are checked one by one and written to the log; the client is answered
+//! after the log has them.
+
+mod body;
+mod credentials;
+mod enrich;
+mod intake;
+mod native;
+mod problem;
+mod producer;
+mod quota;
+mod routes;
+mod segment;
+mod server;
+mod trace;
+mod tuning;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckon_schemas::catalog::Catalog;
+use reckon_schemas::stores::Kafka;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::tuning::Tuning;
+
+use self::enrich::Enricher;
+use self::intake::Intake;
+use self::producer::EventLog;
+
+/// How long requests that are under way at shutdown may take to end; with [`FLUSH_TIME_MAX`] the whole bound.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What the collector needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log that events are written to.
+    pub kafka: Kafka,
+    /// The tenants, their write keys and their bounds.
+    pub catalog: Arc<Catalog>,
+    /// The section `collect` of the configuration.
+    pub tuning: Tuning,
+}
+
+/// Why the collector cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value of the configuration cannot be used: change it.
+    #[error("`{key}`: {reason}")]
+    Configuration {
+        /// The key, with its section.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Accepts connections until shutdown, then lets requests end and the log's client flush, in 10 seconds at the most.
+///
+/// That the log is away is no error: clients are told to come back, until it is there again.
+///
+/// # Errors
+/// [`Error::Configuration`] if a value cannot be used; it is returned before the first connection.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    let Config { kafka, catalog, tuning } = config;
+    let enricher = Enricher::open(&tuning)?;
+    let log = Arc::new(EventLog::open(&kafka, &tuning)?);
+    let watch = tokio::spawn(log.clone().watch(tuning.probe_interval, shutdown.clone()));
+    let intake = Arc::new(Intake::new(catalog, log.clone(), enricher, tuning.clone()));
+    server::serve(listener, routes::router(intake), &tuning, shutdown).await;
+    watch.abort();
+    log.flush(FLUSH_TIME_MAX).await;
+    Ok(())
+}
+
+/// The OpenAPI description of the collector's routes, to be merged with those of other parts.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes::openapi()
+}
