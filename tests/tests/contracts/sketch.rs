@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clickhouse::Row;
+use reckon_tests::Stack;
 use reckon_schemas::sketch::{HASHES_MAX, Sketch, hash_user};
 use redis::AsyncTypedCommands;
 use redis::aio::MultiplexedConnection;
@@ -47,13 +48,8 @@ fn as_registers(sketch: &Sketch) -> Result<Sketch> {
     Ok(Sketch::from_redis(&sketch.to_redis())?)
 }
 
-/// The address of a running server.
-fn server(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} has to name a running server"))
-}
-
 async fn redis_connection() -> Result<MultiplexedConnection> {
-    let client = redis::Client::open(server("RECKON_REDIS_URL"))?;
+    let client = redis::Client::open(Stack::shared()?.redis.as_str())?;
     Ok(client.get_multiplexed_async_connection().await?)
 }
 
@@ -150,7 +146,7 @@ struct Number {
 
 /// A client and a table of this test alone.
 async fn clickhouse_table(columns: &str) -> Result<(clickhouse::Client, String)> {
-    let client = clickhouse::Client::default().with_url(server("RECKON_CLICKHOUSE_URL"));
+    let client = clickhouse::Client::default().with_url(Stack::shared()?.clickhouse.as_str());
     let table = format!("contract_sketch_{}", Uuid::now_v7().simple());
     let create = format!("CREATE TABLE {table} ({columns}) ENGINE = MergeTree ORDER BY tuple()");
     client.query(&create).execute().await.with_context(|| create)?;
