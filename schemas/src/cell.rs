@@ -85,11 +85,16 @@ impl Rollup {
 
     /// Writes what [`Self::values_of`] returns behind the end of a buffer that the caller reuses.
     pub fn encode_values(&self, event: &Event<'_>, buffer: &mut String) {
+        self.encode_properties(|name| event.properties.get(name), buffer);
+    }
+
+    /// The same for properties that are kept in another form, looked up by name.
+    pub fn encode_properties<'a>(&self, property: impl Fn(&str) -> Option<&'a str>, buffer: &mut String) {
         for (index, dimension) in self.dimensions.iter().enumerate() {
             if index > 0 {
                 buffer.push(DimensionValues::SEPARATOR);
             }
-            DimensionValues::encode_value(event.properties.get(dimension).unwrap_or_default(), buffer);
+            DimensionValues::encode_value(property(dimension).unwrap_or_default(), buffer);
         }
     }
 }

@@ -112,10 +112,10 @@ impl FromStr for State {
     }
 }
 
-/// The instant up to which every window is settled: the end of the last day of the unbroken run of settled days that
-/// begins with the first one. `None` if nothing is settled. Days may come in any order and more than once.
+/// The last day of the unbroken run of settled days that begins with the first one. `None` if nothing is settled. Days
+/// may come in any order and more than once.
 #[must_use]
-pub fn horizon(settled_days: impl IntoIterator<Item = Date>, zone: &Zone) -> Option<EventTime> {
+pub fn last_settled_day(settled_days: impl IntoIterator<Item = Date>) -> Option<Date> {
     let mut days: Vec<Date> = settled_days.into_iter().collect();
     days.sort_unstable();
     days.dedup();
@@ -127,7 +127,13 @@ pub fn horizon(settled_days: impl IntoIterator<Item = Date>, zone: &Zone) -> Opt
         }
         last = day;
     }
-    Some(zone.day_end(last))
+    Some(last)
+}
+
+/// The instant up to which every window is settled: the end of [`last_settled_day`].
+#[must_use]
+pub fn horizon(settled_days: impl IntoIterator<Item = Date>, zone: &Zone) -> Option<EventTime> {
+    last_settled_day(settled_days).map(|last| zone.day_end(last))
 }
 
 #[cfg(test)]

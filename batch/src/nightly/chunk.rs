@@ -1,0 +1,154 @@
+//! A few days, counted and compared delivery by delivery.
+
+use std::collections::BTreeMap;
+
+use hashbrown::{HashMap, HashSet};
+use jiff::civil::Date;
+use reckon_schemas::catalog::Tenant;
+use reckon_schemas::cell::Measures;
+use reckon_schemas::settlement::State;
+use reckon_schemas::time::EventTime;
+use reckon_schemas::window::{Grain, Window, WindowCursor};
+
+use super::Error;
+use crate::reconcile::{Entry, Evidence};
+use crate::recount::{Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, User};
+use crate::settle::{DayCell, Previous, Settlement, SpeedCut, content_hash};
+
+/// What of a day is counted beside its cells.
+#[derive(Clone, Copy, Debug, Default)]
+struct DayTotals {
+    deliveries: u64,
+    events: u64,
+}
+
+/// The count of a few days.
+pub(super) struct Chunk<'a> {
+    tenant: &'a Tenant,
+    cut: &'a SpeedCut,
+    firsts: &'a FirstDeliveries,
+    windows: WindowCursor,
+    days: BTreeMap<EventTime, (Date, Window, DayTotals)>,
+    cells: Cells,
+    evidence: HashMap<(u32, EventTime), Evidence>,
+    found: Vec<u32>,
+}
+
+/// A chunk when all of its deliveries were taken.
+pub(super) struct Counted {
+    /// The cells, with their users.
+    pub(super) cells: Cells,
+    /// The drift of all cells of grain `1d`.
+    pub(super) drift: Vec<DayCell>,
+    /// One for each day.
+    pub(super) settlements: Vec<Settlement>,
+}
+
+impl<'a> Chunk<'a> {
+    /// Nothing taken yet, of these days.
+    pub(super) fn new(tenant: &'a Tenant, days: &[Date], cut: &'a SpeedCut, firsts: &'a FirstDeliveries) -> Self {
+        let zone = &tenant.time_zone;
+        let window = |day: Date| Window { grain: Grain::Day, start: zone.day_start(day), end: zone.day_end(day) };
+        let totals = |day: &Date| (window(*day).start, (*day, window(*day), DayTotals::default()));
+        Self {
+            tenant,
+            cut,
+            firsts,
+            windows: WindowCursor::new(Grain::Day, zone.clone()),
+            days: days.iter().map(totals).collect(),
+            cells: Cells::new(zone),
+            evidence: HashMap::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Takes a delivery, if it lies on one of the days. Whose users are to be counted over all days, is told.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if a sum of money leaves 128 bits.
+    pub(super) fn take(
+        &mut self,
+        delivery: &Delivery<'_>,
+        groups: &mut Groups,
+        users: &mut HashSet<u128>,
+    ) -> Result<(), Error> {
+        let start = self.windows.window_at(delivery.occurred_at).start;
+        let Some((day, _, totals)) = self.days.get_mut(&start) else { return Ok(()) };
+        let counted = self.firsts.is_first(delivery.key, delivery.position);
+        totals.deliveries += 1;
+        totals.events += u64::from(counted);
+        let user = User::of(self.tenant.id.as_str(), delivery.user);
+        groups.of_event(delivery.name, |name| delivery.property(name), &mut self.found);
+        if counted {
+            self.cells.count(delivery.occurred_at, *day, &self.found, delivery.money, user)?;
+            users.extend(user.map(|user| user.key));
+        }
+        let fate = self.cut.fates.of(delivery.position.partition, delivery.position.offset);
+        let entry = Entry { fate, counted, money: delivery.money, user };
+        for group in &self.found {
+            self.evidence.entry((*group, start)).or_default().enter(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Compares every cell of grain `1d` that either layer has and draws up the days' settlements.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if a difference leaves 128 bits.
+    pub(super) fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
+        let drift = self.compare()?;
+        let mut residual_cells: HashMap<Date, u64> = HashMap::new();
+        for cell in drift.iter().filter(|cell| cell.drifts.iter().any(|drift| drift.residual != 0)) {
+            *residual_cells.entry(cell.day).or_default() += 1;
+        }
+        let sorted = sorted(&self.cells, groups);
+        let settlements = self.days.values().map(|(day, window, totals)| {
+            let from = sorted.partition_point(|cell| cell.day < *day);
+            let to = sorted.partition_point(|cell| cell.day <= *day);
+            let content_hash = content_hash(&self.tenant.id, groups, sorted[from..to].iter().copied());
+            let state = match settled.get(day) {
+                None => State::Settled,
+                Some(previous) if previous.content_hash == content_hash => previous.state,
+                Some(_) => State::Restated,
+            };
+            Settlement {
+                day: *day,
+                window: *window,
+                state,
+                deliveries: totals.deliveries,
+                events: totals.events,
+                content_hash,
+                residual_cells: residual_cells.get(day).copied().unwrap_or(0),
+            }
+        });
+        let settlements = settlements.collect();
+        drop(sorted);
+        Ok(Counted { cells: self.cells, drift, settlements })
+    }
+
+    fn compare(&self) -> Result<Vec<DayCell>, Error> {
+        let (no_evidence, no_speed, no_batch) = (Evidence::default(), Measures::default(), Exact::default());
+        let of_speed = self.cut.cells.keys().filter(|(_, start)| self.days.contains_key(start));
+        let only_speed = of_speed.filter(|cell| !self.evidence.contains_key(*cell));
+        let mut drift = Vec::with_capacity(self.evidence.len());
+        for (group, start) in self.evidence.keys().chain(only_speed) {
+            let Some((day, window, _)) = self.days.get(start) else { continue };
+            let evidence = self.evidence.get(&(*group, *start)).unwrap_or(&no_evidence);
+            let speed = self.cut.cells.get(&(*group, *start)).unwrap_or(&no_speed);
+            let batch = self.cells.of_day(*group, *day, *window).map_or(&no_batch, |cell| &cell.exact);
+            let drifts = evidence.explain(speed, batch)?;
+            if !drifts.is_empty() {
+                drift.push(DayCell { group: *group, day: *day, drifts });
+            }
+        }
+        Ok(drift)
+    }
+}
+
+/// The cells in the order of day, rollup, event, values, grain, window, whatever order they were counted in.
+pub(super) fn sorted<'a>(cells: &'a Cells, groups: &Groups) -> Vec<&'a Cell> {
+    let ranks = groups.ranks();
+    let mut sorted: Vec<&Cell> = cells.all().iter().collect();
+    sorted.sort_unstable_by_key(|cell| (cell.day, ranks[cell.group as usize], cell.window));
+    sorted
+}

@@ -1,0 +1,161 @@
+//! Which days are due.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use reckon_schemas::catalog::Tenant;
+use reckon_schemas::settlement::State;
+use reckon_schemas::time::{EventTime, Zone};
+
+use super::{Error, Request};
+use crate::settle::Previous;
+
+/// Days further apart than this are counted in different chunks, because the days between them would be read too.
+const GAP_DAYS_MAX: i32 = 7;
+
+/// Refuses a request for a day that cannot be final.
+pub(super) fn check_date_is_over(tenant: &Tenant, request: &Request, settle_after: Duration) -> Result<(), Error> {
+    let Some(day) = request.date else { return Ok(()) };
+    if is_over(day, &tenant.time_zone, request.now, settle_after) {
+        return Ok(());
+    }
+    let zone = &tenant.time_zone;
+    let over_at = plus(zone.day_end(day), settle_after);
+    Err(Error::NotYetFinal(format!("{day} of tenant {} ({}) can be settled from {over_at}", tenant.id, zone.name())))
+}
+
+/// The days from the first one with deliveries to the last one that is over, as far as they were never settled or have
+/// other deliveries than when they were; closed days never change. Days without deliveries are settled as well, so that
+/// the horizon can pass them.
+pub(super) fn due_days(
+    deliveries: &BTreeMap<Date, u64>,
+    settled: &BTreeMap<Date, Previous>,
+    zone: &Zone,
+    request: &Request,
+    settle_after: Duration,
+) -> Vec<Date> {
+    let Some(first) = deliveries.keys().chain(settled.keys()).min().copied() else { return Vec::new() };
+    let days = std::iter::successors(Some(first), |day| day.tomorrow().ok());
+    days.take_while(|day| is_over(*day, zone, request.now, settle_after))
+        .filter(|day| request.date.is_none_or(|asked| asked == *day))
+        .filter(|day| match settled.get(day) {
+            None => true,
+            Some(previous) if previous.state == State::Closed => false,
+            Some(previous) => previous.deliveries != deliveries.get(day).copied().unwrap_or(0),
+        })
+        .collect()
+}
+
+/// Consecutive pieces of `days` with at most so many deliveries each (a single day may have more), none of them across
+/// a large gap.
+pub(super) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, most: u64) -> Vec<&'a [Date]> {
+    let mut pieces = Vec::new();
+    let (mut from, mut sum) = (0, 0_u64);
+    for (index, day) in days.iter().enumerate() {
+        let own = deliveries.get(day).copied().unwrap_or(0);
+        let gap = index > from && (*day - days[index - 1]).get_days() > GAP_DAYS_MAX;
+        if index > from && (gap || sum.saturating_add(own) > most) {
+            pieces.push(&days[from..index]);
+            (from, sum) = (index, 0);
+        }
+        sum = sum.saturating_add(own);
+    }
+    if from < days.len() {
+        pieces.push(&days[from..]);
+    }
+    pieces
+}
+
+/// The span of event time from the first to the last of some days.
+pub(super) fn span(days: &[Date], zone: &Zone) -> Range<EventTime> {
+    match (days.first(), days.last()) {
+        (Some(first), Some(last)) => zone.day_start(*first)..zone.day_end(*last),
+        _ => EventTime(0)..EventTime(0),
+    }
+}
+
+fn is_over(day: Date, zone: &Zone, now: jiff::Timestamp, settle_after: Duration) -> bool {
+    plus(zone.day_end(day), settle_after) <= EventTime::from_timestamp(now)
+}
+
+fn plus(at: EventTime, by: Duration) -> EventTime {
+    at.plus_micros(i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    fn request(now: &str, date: Option<Date>) -> Request {
+        Request { tenant: None, date, now: now.parse().expect("a timestamp") }
+    }
+
+    fn previous(deliveries: u64, state: State) -> Previous {
+        let at = EventTime(0);
+        Previous { deliveries, state, content_hash: String::new(), settled_at: at, window_end: at }
+    }
+
+    fn days(list: &[(i8, u64)]) -> BTreeMap<Date, u64> {
+        list.iter().map(|(day, count)| (date(2026, 3, *day), *count)).collect()
+    }
+
+    #[test]
+    fn days_are_due_when_they_are_over_in_their_zone_and_changed() {
+        let zone = Zone::parse("America/New_York").expect("known");
+        let deliveries = days(&[(5, 10), (8, 3), (9, 4), (10, 5)]);
+        let due = |now, settle_after_s, settled: &BTreeMap<_, _>, date| {
+            due_days(&deliveries, settled, &zone, &request(now, date), Duration::from_secs(settle_after_s))
+                .iter()
+                .map(|day| day.day())
+                .collect::<Vec<_>>()
+        };
+        let none = BTreeMap::new();
+        // The 8th has 23 hours and ends at 04:00 universal time.
+        assert_eq!(due("2026-03-09T04:00:00Z", 0, &none, None), [5, 6, 7, 8]);
+        assert_eq!(due("2026-03-09T03:59:59Z", 0, &none, None), [5, 6, 7]);
+        assert_eq!(due("2026-03-09T04:00:00Z", 1, &none, None), [5, 6, 7]);
+        assert_eq!(due("2026-03-10T05:00:00Z", 0, &none, Some(date(2026, 3, 8))), [8]);
+        assert_eq!(due("2026-03-10T05:00:00Z", 0, &none, Some(date(2026, 3, 4))), [] as [i8; 0]);
+        let mut settled: BTreeMap<_, _> =
+            [(5, 10), (6, 0), (7, 0), (8, 2)].map(|(d, n)| (date(2026, 3, d), previous(n, State::Settled))).into();
+        assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [8]);
+        settled.insert(date(2026, 3, 8), previous(2, State::Closed));
+        assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [] as [i8; 0]);
+        assert_eq!(due("2026-03-10T04:00:00Z", 0, &settled, None), [9]);
+    }
+
+    #[test]
+    fn a_day_that_is_not_over_is_refused_with_the_instant_it_will_be() {
+        let tenant: Tenant = toml_tenant("Asia/Tokyo");
+        let asked = request("2026-03-09T14:00:00Z", Some(date(2026, 3, 9)));
+        let error = check_date_is_over(&tenant, &asked, Duration::ZERO).expect_err("an hour is left");
+        assert!(matches!(&error, Error::NotYetFinal(text) if text.contains("2026-03-09T15:00:00Z")), "{error}");
+        let asked = request("2026-03-09T15:00:00Z", Some(date(2026, 3, 9)));
+        check_date_is_over(&tenant, &asked, Duration::ZERO).expect("over");
+    }
+
+    fn toml_tenant(zone: &str) -> Tenant {
+        Tenant {
+            id: "acme".parse().expect("valid"),
+            time_zone: Zone::parse(zone).expect("known"),
+            rollups: Vec::new(),
+            metrics: Vec::new(),
+            keys: Vec::new(),
+            events_per_second_max: None,
+        }
+    }
+
+    #[test]
+    fn pieces_cover_all_days_once_and_are_bounded() {
+        let deliveries = days(&[(1, 4), (2, 4), (3, 9), (4, 1), (20, 1)]);
+        let due: Vec<Date> = [1, 2, 3, 4, 5, 20].map(|day| date(2026, 3, day)).to_vec();
+        let pieces = pieces(&due, &deliveries, 8);
+        let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
+        assert_eq!(lengths, [2, 1, 2, 1]);
+        assert_eq!(pieces.concat(), due);
+        assert!(super::pieces(&[], &deliveries, 8).is_empty());
+    }
+}

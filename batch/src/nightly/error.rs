@@ -1,0 +1,56 @@
+//! How a nightly can fail, by what the caller can do about it.
+
+use crate::lake::LakeError;
+use crate::recount::RecountError;
+use crate::settle::StoreError;
+
+/// Why nothing, or not everything, was settled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for is not final yet: ask again later.
+    #[error("{0}")]
+    NotYetFinal(String),
+    /// A server was away, or the job was asked to stop: try again.
+    #[error("{0}")]
+    Retryable(String),
+    /// The request or the configuration names what does not exist: correct it.
+    #[error("{0}")]
+    Config(String),
+    /// Something is stored that cannot be right: a person must look at it.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<LakeError> for Error {
+    fn from(error: LakeError) -> Self {
+        match error {
+            LakeError::Location { .. } => Self::Config(error.to_string()),
+            LakeError::Unavailable { .. } | LakeError::Conflict { .. } => Self::Retryable(error.to_string()),
+            LakeError::Incompatible { .. } | LakeError::Damaged { .. } => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<RecountError> for Error {
+    fn from(error: RecountError) -> Self {
+        match error {
+            RecountError::Unreadable(_) => Self::Retryable(error.to_string()),
+            RecountError::Damaged(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } | StoreError::Moving(_) => Self::Retryable(error.to_string()),
+            StoreError::Incompatible(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<reckon_schemas::money::MoneyOverflow> for Error {
+    fn from(error: reckon_schemas::money::MoneyOverflow) -> Self {
+        Self::Broken(error.to_string())
+    }
+}

@@ -1,0 +1,177 @@
+//! One nightly settlement: which days are due, the wait for the archive, the recount, the reconciliation, and the rows
+//! that make it all visible.
+//!
+//! Idempotent: a day whose deliveries did not change since it was settled is left alone, so that a second run has
+//! nothing to do. A day that did change is counted anew and written under the new run; it is `restated` if its content
+//! differs, and keeps its state if it does not (a duplicate came, say). A run that is cut short leaves rows that nobody
+//! sees. Days with a residual are settled all the same, because the exact numbers do not depend on the speed layer's:
+//! the report says so, and [`Outcome::explained`] is for the exit code.
+
+mod archive;
+mod chunk;
+mod due;
+mod error;
+mod tenant;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use reckon_schemas::catalog::{Catalog, Tenant};
+use reckon_schemas::ids::TenantId;
+use reckon_schemas::stores;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::error::Error;
+pub use crate::reconcile::{Report, ReportRow, WorstCell};
+
+use self::archive::Archive;
+use self::tenant::Settling;
+use crate::lake::Lake;
+use crate::settle::Store;
+
+/// The section `nightly` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// How long after its end a day is settled. Events that come later restate it at the next run.
+    #[serde(with = "humantime_serde")]
+    pub settle_after: Duration,
+    /// How long to wait for the archive to pass the end of the log.
+    #[serde(with = "humantime_serde")]
+    pub archive_wait: Duration,
+    /// How many deliveries are counted at once, in whole days: about 1 KB of memory each, and the size of the inserts.
+    pub chunk_deliveries: u64,
+    /// For how many deliveries the first one of each event is found at once: about 100 bytes of memory each, and one
+    /// pass over all of the tenant's deliveries.
+    pub group_deliveries: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            settle_after: Duration::ZERO,
+            archive_wait: Duration::from_secs(600),
+            chunk_deliveries: 250_000,
+            group_deliveries: 4_000_000,
+        }
+    }
+}
+
+/// What a nightly works on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log, whose end the archive has to pass.
+    pub kafka: stores::Kafka,
+    /// The store of cells, drift and settlements.
+    pub clickhouse: stores::ClickHouse,
+    /// The lake.
+    pub lake: stores::Lake,
+    /// The tenants.
+    pub catalog: Arc<Catalog>,
+    /// The section of the configuration.
+    pub tuning: Tuning,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Only this tenant; all without.
+    pub tenant: Option<TenantId>,
+    /// Only this calendar day, in the tenant's zone; every day that is due without.
+    pub date: Option<Date>,
+    /// The instant that decides which days are over.
+    pub now: jiff::Timestamp,
+}
+
+/// What was settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// One for each tenant that had something to settle; empty if there was nothing to do.
+    pub reports: Vec<Report>,
+}
+
+impl Outcome {
+    /// Whether every difference between the two layers has a reason.
+    #[must_use]
+    pub fn explained(&self) -> bool {
+        self.reports.iter().all(|report| report.explained)
+    }
+}
+
+/// Told how far a nightly is, so that somebody can draw it.
+pub trait Progress: Send + Sync {
+    /// The stage before is over and this one begins: `archive`, `survey`, `deduplicate`, `recount`, `settle`. With a
+    /// total where it is known.
+    fn stage(&self, name: &str, total: Option<u64>);
+    /// So much more of the total is done.
+    fn advance(&self, by: u64);
+}
+
+/// For whom nobody looks.
+impl Progress for () {
+    fn stage(&self, _name: &str, _total: Option<u64>) {}
+    fn advance(&self, _by: u64) {}
+}
+
+/// Settles what is due, tenant after tenant.
+///
+/// # Errors
+/// [`Error::NotYetFinal`] if the asked day is not over or the archive did not catch up, [`Error::Retryable`] if a server
+/// was away, [`Error::Config`] if the request names what is not configured, [`Error::Broken`] if a person has to look.
+/// Tenants that were settled before the error stay settled.
+pub async fn run(
+    config: Config,
+    request: Request,
+    progress: &dyn Progress,
+    shutdown: CancellationToken,
+) -> Result<Outcome, Error> {
+    // Wherever it is cut short, nothing of the run under way is visible, and nothing has to be put away.
+    tokio::select! {
+        outcome = Box::pin(settle(config, request, progress)) => outcome,
+        () = shutdown.cancelled() => Err(Error::Retryable("stopped before it was done: run it again".to_owned())),
+    }
+}
+
+async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Result<Outcome, Error> {
+    let tenants = asked_tenants(&config.catalog, &request)?;
+    for tenant in &tenants {
+        due::check_date_is_over(tenant, &request, config.tuning.settle_after)?;
+    }
+    let lake = Lake::open(&config.lake).await?;
+    let archive = Archive::new(&lake, &config.kafka, &config.tuning);
+    progress.stage("archive", None);
+    let events = archive.wait_for(&archive.log_end().await?).await?;
+    let store = Store::new(&config.clickhouse);
+    let mut outcome = Outcome::default();
+    for tenant in tenants {
+        let settling = Settling {
+            tenant,
+            request: &request,
+            tuning: &config.tuning,
+            topic: &config.kafka.topics.events,
+            archive: &archive,
+            store: &store,
+            progress,
+        };
+        if let Some(report) = settling.run(&events).await? {
+            tracing::info!(
+                tenant = %report.tenant, run_id = %report.run_id, days = report.days, events = report.events,
+                explained = report.explained, "settled"
+            );
+            outcome.reports.push(report);
+        }
+    }
+    Ok(outcome)
+}
+
+fn asked_tenants<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a Tenant>, Error> {
+    match &request.tenant {
+        None => Ok(catalog.tenants.iter().collect()),
+        Some(id) => {
+            let tenant = catalog.tenant(id.as_str());
+            Ok(vec![tenant.ok_or_else(|| Error::Config(format!("tenant {id} is not in the catalog")))?])
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One tenant's settlement.
+
+use std::collections::BTreeMap;
+
+use deltalake::DeltaTable;
+use hashbrown::HashSet;
+use jiff::civil::Date;
+use reckon_schemas::catalog::Tenant;
+use reckon_schemas::settlement::last_settled_day;
+use reckon_schemas::time::EventTime;
+use uuid::Uuid;
+
+use super::archive::Archive;
+use super::chunk::{Chunk, Counted, sorted};
+use super::due::{due_days, pieces, span};
+use super::{Error, Progress, Report, Request, Tuning};
+use crate::reconcile::{CellName, RunFacts, Summary};
+use crate::recount::{FirstDeliveries, Groups, PinnedLake};
+use crate::settle::{ChunkRows, Previous, Settlement, SpeedCut, Store};
+
+/// Everything that one tenant's settlement needs.
+pub(super) struct Settling<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) request: &'a Request,
+    pub(super) tuning: &'a Tuning,
+    pub(super) topic: &'a str,
+    pub(super) archive: &'a Archive<'a>,
+    pub(super) store: &'a Store,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// What a run has so far.
+struct Run {
+    id: Uuid,
+    groups: Groups,
+    summary: Summary,
+    settlements: Vec<Settlement>,
+    users: HashSet<u128>,
+}
+
+/// What the lake holds of the tenant at the version that is counted, and what speed says of it.
+struct Counting<'a> {
+    pinned: PinnedLake,
+    deliveries: BTreeMap<Date, u64>,
+    cut: SpeedCut,
+    settled: &'a BTreeMap<Date, Previous>,
+}
+
+impl Settling<'_> {
+    /// Settles what is due; `None` if nothing is. `events` is the lake's table as the archive left it.
+    pub(super) async fn run(&self, events: &DeltaTable) -> Result<Option<Report>, Error> {
+        self.progress.stage("survey", None);
+        let mut pinned = PinnedLake::new(events).await?;
+        let mut deliveries = pinned.deliveries_by_day(self.tenant).await?;
+        let settled = self.store.settled_days(&self.tenant.id).await?;
+        let zone = &self.tenant.time_zone;
+        let due = due_days(&deliveries, &settled, zone, self.request, self.tuning.settle_after);
+        if due.is_empty() {
+            return Ok(None);
+        }
+        // The cut first, then the lake: so everything that speed has counted is in the version that is recounted.
+        let mut groups = Groups::new(self.tenant.counted_rollups());
+        let spans: Vec<_> = pieces(&due, &deliveries, u64::MAX).into_iter().map(|days| span(days, zone)).collect();
+        let cut = SpeedCut::read(self.store, self.topic, self.tenant, &spans, &mut groups).await?;
+        let newer = self.archive.wait_for(&cut.fates.next_offsets).await?;
+        if crate::lake::version(&newer) != pinned.version() {
+            pinned = PinnedLake::new(&newer).await?;
+            deliveries = pinned.deliveries_by_day(self.tenant).await?;
+        }
+        let mut run = Run {
+            id: Uuid::now_v7(),
+            groups,
+            summary: Summary::default(),
+            settlements: Vec::with_capacity(due.len()),
+            users: HashSet::new(),
+        };
+        let counting = Counting { pinned, deliveries, cut, settled: &settled };
+        for days in pieces(&due, &counting.deliveries, self.tuning.group_deliveries) {
+            self.count_group(&counting, days, &mut run).await?;
+        }
+        self.make_visible(&counting, run).await
+    }
+
+    /// Counts days whose first deliveries fit into memory together.
+    async fn count_group(&self, counting: &Counting<'_>, days: &[Date], run: &mut Run) -> Result<(), Error> {
+        let here = total(&counting.deliveries, days);
+        let firsts = if here == 0 {
+            FirstDeliveries::default()
+        } else {
+            self.progress.stage("deduplicate", None);
+            let everywhere: u64 = counting.deliveries.values().sum();
+            let span = span(days, &self.tenant.time_zone);
+            counting.pinned.first_deliveries(self.tenant, span, here, everywhere > here).await?
+        };
+        self.progress.stage("recount", Some(here));
+        for days in pieces(days, &counting.deliveries, self.tuning.chunk_deliveries) {
+            self.count_chunk(counting, &firsts, days, run).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts, compares and writes days whose cells fit into memory together.
+    async fn count_chunk(
+        &self,
+        counting: &Counting<'_>,
+        firsts: &FirstDeliveries,
+        days: &[Date],
+        run: &mut Run,
+    ) -> Result<(), Error> {
+        let mut chunk = Chunk::new(self.tenant, days, &counting.cut, firsts);
+        let here = total(&counting.deliveries, days);
+        if here > 0 {
+            let (groups, users) = (&mut run.groups, &mut run.users);
+            let span = span(days, &self.tenant.time_zone);
+            let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, groups, users);
+            counting.pinned.deliveries(self.tenant, span, take).await?;
+        }
+        let Counted { cells, drift, settlements } = chunk.finish(&run.groups, counting.settled)?;
+        for cell in &drift {
+            let name = CellName {
+                day: cell.day,
+                rollup: run.groups.rollup_of(cell.group).name().to_owned(),
+                event: run.groups.get(cell.group).event.clone(),
+                dimensions: run.groups.values_of(cell.group),
+            };
+            cell.drifts.iter().try_for_each(|drift| run.summary.add(&name, drift))?;
+        }
+        let (sorted, run_id) = (sorted(&cells, &run.groups), run.id.to_string());
+        let rows = ChunkRows {
+            tenant: &self.tenant.id,
+            run_id: &run_id,
+            groups: &run.groups,
+            sorted: &sorted,
+            cells: &cells,
+            drift: &drift,
+        };
+        self.store.write_chunk(&rows).await?;
+        run.settlements.extend(settlements);
+        self.progress.advance(here);
+        Ok(())
+    }
+
+    /// Writes the settlements, and reports.
+    async fn make_visible(&self, counting: &Counting<'_>, run: Run) -> Result<Option<Report>, Error> {
+        self.progress.stage("settle", None);
+        let settled = counting.settled;
+        // Of two settlements of a day the later one counts, also where a clock went back in between.
+        let latest = settled.values().map(|previous| previous.settled_at.plus_micros(1)).max();
+        let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
+        let (version, run_id) = (counting.pinned.version(), run.id.to_string());
+        self.store.write_settlements(&self.tenant.id, &run_id, version, settled_at, &run.settlements).await?;
+        let days = run.settlements.iter().map(|day| day.day).chain(settled.keys().copied());
+        let facts = RunFacts {
+            tenant: self.tenant.id.clone(),
+            run_id: run.id,
+            lake_version: version,
+            settled_at,
+            horizon: last_settled_day(days).map(|day| self.tenant.time_zone.day_end(day)),
+            users_exact: run.users.len() as u64,
+            days: run.settlements.iter().map(|day| (day.day, (day.deliveries, day.events))).collect(),
+        };
+        Ok(run.summary.finish(facts))
+    }
+}
+
+fn total(deliveries: &BTreeMap<Date, u64>, days: &[Date]) -> u64 {
+    days.iter().filter_map(|day| deliveries.get(day)).sum()
+}

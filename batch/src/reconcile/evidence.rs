@@ -1,0 +1,178 @@
+//! The drift of one cell, explained delivery by delivery.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::cell::Measures;
+use reckon_schemas::money::{Currency, Money, MoneyOverflow};
+use reckon_schemas::settlement::Reason;
+use reckon_schemas::sketch::Sketch;
+
+use super::Fate;
+use crate::recount::{Exact, User};
+
+/// Amounts by reason, in the measure's own unit (events, minor units, users), signed as speed minus batch.
+pub type Reasons = BTreeMap<Reason, i128>;
+
+/// How far speed and batch are apart in one measure of one cell, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// The measure.
+    pub measure: Measure,
+    /// For money: its currency.
+    pub currency: Option<Currency>,
+    /// What the speed layer says.
+    pub speed: i128,
+    /// What the batch layer counted.
+    pub batch: i128,
+    /// The explained part of speed minus batch.
+    pub reasons: Reasons,
+    /// The part that nothing explains.
+    pub residual: i128,
+    /// For users: how far the speed layer's estimate may be off.
+    pub error_bound: u64,
+}
+
+/// What one delivery means to a cell that it falls into.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What the speed layer did with it.
+    pub fate: Fate,
+    /// Whether the batch layer counted it, which it does with the first delivery of an event.
+    pub counted: bool,
+    /// The money of the event.
+    pub money: Option<Money>,
+    /// The user of the event.
+    pub user: Option<User>,
+}
+
+impl Entry {
+    /// What it adds to speed minus batch, and the reason; `None` if both did the same with it.
+    fn difference(&self) -> Option<(Reason, i128)> {
+        match (self.fate, self.counted) {
+            (Fate::Accepted, false) => Some((Reason::Duplicate, 1)),
+            (Fate::Refused(reason), true) => Some((reason, -1)),
+            (Fate::NotYetSeen, true) => Some((Reason::NotYetSeen, -1)),
+            (Fate::Accepted, true) | (Fate::Refused(_) | Fate::NotYetSeen, false) => None,
+        }
+    }
+}
+
+/// Everything that happened to the deliveries of one cell, as far as it can make a difference.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    count: Reasons,
+    money: BTreeMap<Currency, Reasons>,
+    users: HashMap<u128, Presence>,
+}
+
+/// In which of the two sets a user is.
+#[derive(Clone, Copy, Debug)]
+struct Presence {
+    hash: u64,
+    accepted: bool,
+    counted: bool,
+    /// Why a delivery of this user that batch counted was not accepted; the first in the order of reasons, so that it
+    /// does not depend on the order of deliveries.
+    missed: Option<Reason>,
+}
+
+impl Evidence {
+    /// Takes a delivery in.
+    ///
+    /// # Errors
+    /// [`MoneyOverflow`] if a sum leaves 128 bits.
+    pub fn enter(&mut self, entry: &Entry) -> Result<(), MoneyOverflow> {
+        let difference = entry.difference();
+        if let Some((reason, sign)) = difference {
+            *self.count.entry(reason).or_insert(0) += sign;
+            if let Some(money) = entry.money {
+                let sum = self.money.entry(money.currency).or_default().entry(reason).or_insert(0);
+                *sum = sum.checked_add(sign * i128::from(money.minor)).ok_or(MoneyOverflow)?;
+            }
+        }
+        let accepted = entry.fate == Fate::Accepted;
+        if let Some(user) = entry.user.filter(|_| accepted || entry.counted) {
+            let absent = Presence { hash: user.hash, accepted: false, counted: false, missed: None };
+            let presence = self.users.entry(user.key).or_insert(absent);
+            presence.accepted |= accepted;
+            presence.counted |= entry.counted;
+            if let Some((reason, -1)) = difference {
+                presence.missed = Some(presence.missed.map_or(reason, |first| first.min(reason)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds what the speed layer says against what batch counted: count, money by currency, users. The residual is
+    /// what is left of speed minus batch when all reasons are taken off. Measures that are zero on both sides and had
+    /// nothing happen to them are left out.
+    ///
+    /// # Errors
+    /// [`MoneyOverflow`] if a difference leaves 128 bits.
+    pub fn explain(&self, speed: &Measures, batch: &Exact) -> Result<Vec<Drift>, MoneyOverflow> {
+        let mut drifts = Vec::with_capacity(3);
+        let (said, counted) = (i128::from(speed.count), i128::from(batch.count));
+        drifts.push(Drift::new(Measure::Count, None, said, counted, self.count.clone())?);
+        let mut currencies: Vec<Currency> = self.money.keys().copied().collect();
+        currencies.extend(speed.money.iter().chain(batch.money.iter()).map(|(currency, _)| currency));
+        currencies.sort_unstable();
+        currencies.dedup();
+        for currency in currencies {
+            let reasons = self.money.get(&currency).cloned().unwrap_or_default();
+            let (said, counted) = (speed.money.get(currency), batch.money.get(currency));
+            drifts.push(Drift::new(Measure::Money, Some(currency), said, counted, reasons)?);
+        }
+        drifts.push(self.explain_users(speed, batch)?);
+        drifts.retain(|drift| !drift.is_void());
+        Ok(drifts)
+    }
+
+    fn explain_users(&self, speed: &Measures, batch: &Exact) -> Result<Drift, MoneyOverflow> {
+        let mut reasons = Reasons::new();
+        let mut rebuilt = Sketch::new();
+        let mut accepted_users = 0_i128;
+        for presence in self.users.values() {
+            if presence.accepted {
+                rebuilt.insert_hash(presence.hash);
+                accepted_users += 1;
+            }
+            match (presence.accepted, presence.counted) {
+                (true, false) => *reasons.entry(Reason::Duplicate).or_insert(0) += 1,
+                (false, true) => {
+                    let reason = presence.missed.expect("a counted delivery is accepted or has a reason");
+                    *reasons.entry(reason).or_insert(0) -= 1;
+                }
+                _ => {}
+            }
+        }
+        // The same sketch over the same users gives the same estimate, so its error is known to the last user.
+        let error = i128::from(rebuilt.estimate()) - accepted_users;
+        if error != 0 {
+            reasons.insert(Reason::Sketch, error);
+        }
+        let (said, counted) = (i128::from(speed.users.estimate()), i128::from(batch.users_exact));
+        let error_bound = speed.users.error_bound();
+        Ok(Drift { error_bound, ..Drift::new(Measure::Users, None, said, counted, reasons)? })
+    }
+}
+
+impl Drift {
+    fn new(
+        measure: Measure,
+        currency: Option<Currency>,
+        speed: i128,
+        batch: i128,
+        reasons: Reasons,
+    ) -> Result<Self, MoneyOverflow> {
+        let drift = speed.checked_sub(batch).ok_or(MoneyOverflow)?;
+        let residual = reasons.values().try_fold(drift, |left, amount| left.checked_sub(*amount));
+        let residual = residual.ok_or(MoneyOverflow)?;
+        Ok(Self { measure, currency, speed, batch, reasons, residual, error_bound: 0 })
+    }
+
+    fn is_void(&self) -> bool {
+        self.speed == 0 && self.batch == 0 && self.residual == 0 && self.reasons.values().all(|amount| *amount == 0)
+    }
+}

@@ -1,0 +1,32 @@
+//! Why the two layers differ: every delivery's part in the difference, and what is left when all parts are added up.
+//!
+//! Pure, but for [`load`], which reads a finished reconciliation back. A delivery has a [`Fate`] in the speed layer
+//! (accepted, refused for a reason, not yet seen) and was either counted by batch or not, so its contribution to
+//! *speed minus batch* is known:
+//!
+//! | speed | batch | contribution | reason |
+//! |---|---|---|---|
+//! | accepted | counted | 0 | |
+//! | accepted | not counted | +1 | `duplicate` |
+//! | refused | counted | -1 | why it was refused |
+//! | not yet seen | counted | -1 | `not_yet_seen` |
+//! | refused or not yet seen | not counted | 0 | |
+//!
+//! The same with its minor units for money. Distinct users are sets on both sides: who is in only one of them has a
+//! delivery that tells why, and the sketch's own error is known exactly, because batch builds the same sketch over the
+//! users that speed accepted. So the **residual** must be 0 for every measure of every cell of grain `1d`. Whatever
+//! either layer loses, doubles or alters shows there, and is named.
+
+mod evidence;
+mod fate;
+mod load;
+mod report;
+mod wire;
+
+pub use self::evidence::{Drift, Entry, Evidence, Reasons};
+pub use self::fate::{Fate, Fates};
+pub use self::load::load;
+pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What the speed layer said at one moment: a consistent cut through its tables.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use reckon_schemas::catalog::Tenant;
+use reckon_schemas::cell::{DimensionValues, Measures};
+use reckon_schemas::lake::UNREADABLE_TENANT;
+use reckon_schemas::settlement::Reason;
+use reckon_schemas::time::EventTime;
+use reckon_schemas::window::Grain;
+
+use super::rows::{ExceptionRow, ProgressRow, SpeedCellRow};
+use super::{Store, StoreError};
+use crate::reconcile::Fates;
+use crate::recount::Groups;
+
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The speed layer's cells of grain `1d` and what it did with every delivery, as of the same offsets.
+#[derive(Debug, Default)]
+pub(crate) struct SpeedCut {
+    /// What it did with every delivery.
+    pub(crate) fates: Fates,
+    /// By group and the start of the day.
+    pub(crate) cells: HashMap<(u32, EventTime), Measures>,
+}
+
+impl SpeedCut {
+    /// Reads the cut of some spans of days.
+    ///
+    /// The progress is read first, and it was written after everything that it stands for. So every row that carries no
+    /// higher version is exactly as it was at that progress; a row with a higher one belongs to a later flush, and the
+    /// cut is tried again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Moving`] if every attempt met a later flush.
+    pub(crate) async fn read(
+        store: &Store,
+        topic: &str,
+        tenant: &Tenant,
+        spans: &[Range<EventTime>],
+        groups: &mut Groups,
+    ) -> Result<Self, StoreError> {
+        for attempt in 1..=ATTEMPTS {
+            if let Some(cut) = Self::try_read(store, topic, tenant, spans, groups).await? {
+                return Ok(cut);
+            }
+            tracing::debug!(attempt, tenant = %tenant.id, "the speed layer wrote meanwhile");
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(StoreError::Moving(ATTEMPTS))
+    }
+
+    async fn try_read(
+        store: &Store,
+        topic: &str,
+        tenant: &Tenant,
+        spans: &[Range<EventTime>],
+        groups: &mut Groups,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut cut = Self::default();
+        cut.fates.next_offsets = read_progress(store, topic).await?;
+        for span in spans {
+            if !cut.read_cells(store, tenant, span, groups).await? {
+                return Ok(None);
+            }
+            cut.read_refused(store, topic, tenant, span).await?;
+        }
+        cut.read_unreadable(store, topic).await?;
+        Ok(Some(cut))
+    }
+
+    /// False if a row is newer than the cut.
+    async fn read_cells(
+        &mut self,
+        store: &Store,
+        tenant: &Tenant,
+        span: &Range<EventTime>,
+        groups: &mut Groups,
+    ) -> Result<bool, StoreError> {
+        let query = store
+            .query(
+                "SELECT rollup, toUnixTimestamp64Micro(window_start) AS window_start, event, dimensions, partition, \
+                 version, count, money, users FROM speed_cells_raw FINAL \
+                 WHERE tenant = {tenant:String} AND grain = {grain:String} \
+                 AND speed_cells_raw.window_start >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
+                 AND speed_cells_raw.window_start < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
+            )
+            .param("tenant", tenant.id.as_str())
+            .param("grain", Grain::Day.name())
+            .param("from", span.start.0)
+            .param("to", span.end.0);
+        let mut consistent = true;
+        store
+            .read("read the speed layer's cells", query, |row: SpeedCellRow| {
+                let next = self.fates.next_offsets.get(&row.partition).copied().unwrap_or(0);
+                if i64::try_from(row.version).map_or(true, |version| version > next) {
+                    consistent = false;
+                }
+                // A rollup that is no longer counted has no settled cells to be compared with.
+                let Some(rollup) = groups.rollups().iter().position(|rollup| rollup.name() == row.rollup) else {
+                    return Ok(());
+                };
+                let group = groups.of_cell(rollup, &row.event, &DimensionValues::new(&row.dimensions));
+                let part = Measures { count: row.count, money: row.money, users: row.users };
+                let cell = self.cells.entry((group, EventTime(row.window_start))).or_default();
+                cell.merge(&part).map_err(|error| StoreError::Incompatible(error.to_string()))
+            })
+            .await?;
+        Ok(consistent)
+    }
+
+    async fn read_refused(
+        &mut self,
+        store: &Store,
+        topic: &str,
+        tenant: &Tenant,
+        span: &Range<EventTime>,
+    ) -> Result<(), StoreError> {
+        let query = store
+            .query(
+                "SELECT partition, offset, reason FROM speed_exceptions FINAL \
+                 WHERE tenant = {tenant:String} AND topic = {topic:String} \
+                 AND occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
+                 AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
+            )
+            .param("tenant", tenant.id.as_str())
+            .param("topic", topic)
+            .param("from", span.start.0)
+            .param("to", span.end.0);
+        store.read("read what the speed layer refused", query, |row| self.refuse(row)).await
+    }
+
+    /// What an older build could not read as an event, batch may be able to.
+    async fn read_unreadable(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+        let query = store
+            .query(
+                "SELECT partition, offset, reason FROM speed_exceptions FINAL \
+                 WHERE tenant = {tenant:String} AND topic = {topic:String}",
+            )
+            .param("tenant", UNREADABLE_TENANT)
+            .param("topic", topic);
+        store.read("read what the speed layer could not decode", query, |row| self.refuse(row)).await
+    }
+
+    fn refuse(&mut self, row: ExceptionRow) -> Result<(), StoreError> {
+        let reason: Reason = row.reason.parse().map_err(|error| StoreError::Incompatible(format!("{error}")))?;
+        let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
+        self.fates.refused.insert((row.partition, offset), reason);
+        Ok(())
+    }
+}
+
+async fn read_progress(store: &Store, topic: &str) -> Result<BTreeMap<i32, i64>, StoreError> {
+    let query = store
+        .query("SELECT partition, next_offset FROM speed_progress FINAL WHERE topic = {topic:String}")
+        .param("topic", topic);
+    let mut progress = BTreeMap::new();
+    store
+        .read("read the speed layer's progress", query, |row: ProgressRow| {
+            let next = i64::try_from(row.next_offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
+            progress.insert(row.partition, next);
+            Ok(())
+        })
+        .await?;
+    Ok(progress)
+}

@@ -1,0 +1,208 @@
+//! What was settled before, and a finished run read back.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::cell::Rollup;
+use reckon_schemas::ids::TenantId;
+use reckon_schemas::settlement::State;
+use reckon_schemas::time::EventTime;
+
+use super::calendar::day_of_number;
+use super::rows::{StoredDriftRow, StoredSettlementRow};
+use super::{Store, StoreError};
+use crate::reconcile::{CellName, Drift};
+
+/// The newest settlement of a day.
+#[derive(Clone, Debug)]
+pub(crate) struct Previous {
+    /// How many deliveries the lake held for the day.
+    pub(crate) deliveries: u64,
+    /// What became of the day.
+    pub(crate) state: State,
+    /// The fingerprint of its cells.
+    pub(crate) content_hash: String,
+    /// When it was settled.
+    pub(crate) settled_at: EventTime,
+    /// The first instant after the day.
+    pub(crate) window_end: EventTime,
+}
+
+/// One day of a run, as it was settled by it.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredDay {
+    /// How many deliveries the lake held for the day.
+    pub(crate) deliveries: u64,
+    /// How many events they were.
+    pub(crate) events: u64,
+    /// The version of the lake.
+    pub(crate) lake_version: u64,
+    /// When it was settled.
+    pub(crate) settled_at: EventTime,
+}
+
+const RUN_COLUMNS: &str = "day, run_id, state, toUnixTimestamp64Micro(window_end) AS window_end, deliveries, events, \
+     lake_version, content_hash";
+
+impl Store {
+    /// The newest settlement of every day of a tenant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn settled_days(&self, tenant: &TenantId) -> Result<BTreeMap<Date, Previous>, StoreError> {
+        let sql = format!(
+            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(last_settled_at) AS settled_at \
+             FROM settlements_current WHERE tenant = {{tenant:String}}"
+        );
+        let mut days = BTreeMap::new();
+        let query = self.query(&sql).param("tenant", tenant.as_str());
+        self.read("read what is settled", query, |row: StoredSettlementRow| {
+            let state = row.state.parse().map_err(|error| StoreError::Incompatible(format!("{error}")))?;
+            let previous = Previous {
+                deliveries: row.deliveries,
+                state,
+                content_hash: row.content_hash,
+                settled_at: EventTime(row.settled_at),
+                window_end: EventTime(row.window_end),
+            };
+            days.insert(day_of_number(row.day), previous);
+            Ok(())
+        })
+        .await?;
+        Ok(days)
+    }
+
+    /// The id of a tenant's newest run.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn newest_run(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
+        let query = self
+            .query(
+                "SELECT run_id FROM settlements WHERE tenant = {tenant:String} \
+                 ORDER BY settled_at DESC, run_id DESC LIMIT 1",
+            )
+            .param("tenant", tenant.as_str());
+        let mut newest = None;
+        self.read("find the newest run", query, |run_id: String| {
+            newest = Some(run_id);
+            Ok(())
+        })
+        .await?;
+        Ok(newest)
+    }
+
+    /// The days that a run settled; none if there is no such run of this tenant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn days_of_run(
+        &self,
+        tenant: &TenantId,
+        run_id: &str,
+    ) -> Result<BTreeMap<Date, StoredDay>, StoreError> {
+        let sql = format!(
+            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(settled_at) AS settled_at \
+             FROM settlements FINAL WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}}"
+        );
+        let mut days = BTreeMap::new();
+        let query = self.query(&sql).param("tenant", tenant.as_str()).param("run_id", run_id);
+        self.read("read a run", query, |row: StoredSettlementRow| {
+            let day = StoredDay {
+                deliveries: row.deliveries,
+                events: row.events,
+                lake_version: row.lake_version,
+                settled_at: EventTime(row.settled_at),
+            };
+            days.insert(day_of_number(row.day), day);
+            Ok(())
+        })
+        .await?;
+        Ok(days)
+    }
+
+    /// Hands over the drift of every cell of a run, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`], also what the receiver returns.
+    pub(crate) async fn drift_of_run(
+        &self,
+        tenant: &TenantId,
+        run_id: &str,
+        mut receive: impl FnMut(&CellName, &Drift) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let query = self
+            .query(
+                "SELECT day, rollup, event, dimensions, measure, currency, speed, batch, reasons, residual, \
+                 error_bound FROM drift WHERE tenant = {tenant:String} AND run_id = {run_id:String}",
+            )
+            .param("tenant", tenant.as_str())
+            .param("run_id", run_id);
+        self.read("read the drift of a run", query, |row: StoredDriftRow| {
+            let drift = drift_of(&row)?;
+            let cell = CellName {
+                day: day_of_number(row.day),
+                rollup: row.rollup,
+                event: row.event,
+                dimensions: row.dimensions,
+            };
+            receive(&cell, &drift)
+        })
+        .await
+    }
+
+    /// Distinct users over all days of a run, exact.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn users_of_run(&self, tenant: &TenantId, run_id: &str) -> Result<u64, StoreError> {
+        let query = self
+            .query(
+                "SELECT uniqExact(user_key) FROM settled_users \
+                 WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND run_id = {run_id:String}",
+            )
+            .param("tenant", tenant.as_str())
+            .param("rollup", Rollup::TOTAL)
+            .param("run_id", run_id);
+        let mut users = 0;
+        self.read("count the users of a run", query, |count: u64| {
+            users = count;
+            Ok(())
+        })
+        .await?;
+        Ok(users)
+    }
+}
+
+fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
+    let incompatible = |error: &dyn std::fmt::Display| StoreError::Incompatible(format!("a row of drift: {error}"));
+    let currency = match row.currency.as_str() {
+        "" => None,
+        code => Some(code.parse().map_err(|error| incompatible(&error))?),
+    };
+    let reasons = row.reasons.iter().map(|(name, amount)| Ok((name.parse()?, *amount)));
+    let reasons: Result<_, reckon_schemas::settlement::UnknownName> = reasons.collect();
+    Ok(Drift {
+        measure: measure_named(&row.measure).ok_or_else(|| incompatible(&row.measure))?,
+        currency,
+        speed: row.speed,
+        batch: row.batch,
+        reasons: reasons.map_err(|error| incompatible(&error))?,
+        residual: row.residual,
+        error_bound: row.error_bound,
+    })
+}
+
+/// The measure's name in the table.
+pub(super) fn measure_name(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Count => "count",
+        Measure::Money => "money",
+        Measure::Users => "users",
+    }
+}
+
+fn measure_named(name: &str) -> Option<Measure> {
+    [Measure::Count, Measure::Money, Measure::Users].into_iter().find(|measure| measure_name(*measure) == name)
+}

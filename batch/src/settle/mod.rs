@@ -1,0 +1,35 @@
+//! ClickHouse as the batch layer uses it: what the speed layer counted is read, what was settled is written and read
+//! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
+
+mod calendar;
+mod content;
+mod cut;
+mod history;
+mod rows;
+mod store;
+mod write;
+
+pub(crate) use self::content::content_hash;
+pub(crate) use self::cut::SpeedCut;
+pub(crate) use self::history::Previous;
+pub(crate) use self::store::Store;
+pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
+
+/// Why ClickHouse did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It did not answer, or not well: try again later. Nothing of the run is visible.
+    #[error("ClickHouse could not {doing}: {reason}")]
+    Unavailable {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// A row is not what this build writes: a person must look at it.
+    #[error("ClickHouse holds what this build cannot read: {0}")]
+    Incompatible(String),
+    /// The speed layer kept writing to the days in question: try again later.
+    #[error("the speed layer was still changing cells of the days to be settled, {0} times in a row")]
+    Moving(u32),
+}
