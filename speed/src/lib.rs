@@ -1,1 +1,4 @@
 //! The write path as it happens: collect events, count them in windows, flush them to Redis and ClickHouse
+
+pub mod collect;
+pub mod worker;

@@ -1,0 +1,186 @@
+//! The worker: counts the log's events into cells and keeps Redis and ClickHouse up to date with them.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | `windows` | the pure core: records in, absolute totals and exceptions out |
+//! | `source` | the log, as a member of a consumer group that starts where the snapshots say |
+//! | `sinks` | Redis and ClickHouse, each a task that repeats a batch until it is acknowledged |
+//! | `snapshots` | the states in the object store |
+//! | `driver` | the loop between them |
+//!
+//! A cell's totals depend on the records of its partition alone. So a worker that dies is replaced by one that reads
+//! the newest snapshot and the records after it, and writes the same totals under the same versions again.
+
+mod driver;
+mod owned;
+mod sinks;
+mod snapshots;
+mod source;
+mod tuning;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckon_schemas::catalog::Catalog;
+use reckon_schemas::stores::{ClickHouse, Kafka, Lake, Redis};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use self::tuning::{Retention, Tuning};
+
+use self::driver::{Driver, Outlet, Outlets};
+use self::sinks::{ClickHouseSink, History, RedisSink, Writer, connect_clickhouse};
+use self::snapshots::Snapshots;
+use self::source::Source;
+use self::windows::Plan;
+
+/// How long the end may take; what is not in the stores by then is read again at the next start.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
+/// What the worker needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log it reads.
+    pub kafka: Kafka,
+    /// Where fresh cells go.
+    pub redis: Redis,
+    /// Where all cells go.
+    pub clickhouse: ClickHouse,
+    /// Where snapshots go.
+    pub lake: Lake,
+    /// For whom what is counted.
+    pub catalog: Arc<Catalog>,
+    /// How it is counted.
+    pub tuning: Tuning,
+}
+
+/// Why the worker stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address in the configuration cannot be used: correct it.
+    #[error("the address {address:?} of {store} cannot be used: {problem}")]
+    Address {
+        /// Which store.
+        store: &'static str,
+        /// The address as configured.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The client of the log gave up: look at the brokers, then start again.
+    #[error("the log cannot be read: {0}")]
+    Log(String),
+    /// Records were deleted before they were counted, or the log is another one. Nothing is skipped silently.
+    #[error(
+        "partition {partition} of {topic:?}: the next record to count is at offset {offset}, but the log has {low} to \
+         {high}. Bring the log back, or, to count from what it has, remove snapshots/{topic}/{partition} in the lake"
+    )]
+    OutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset that is needed next.
+        offset: i64,
+        /// The first offset that the log has.
+        low: i64,
+        /// The offset after the last one.
+        high: i64,
+    },
+    /// A sum of money left the range of 128 bits. Nothing of it was written.
+    #[error(
+        "partition {partition} of {topic:?}: a sum of money left the range of 128 bits at or before offset {offset}"
+    )]
+    MoneyOverflow {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset at which it was noticed.
+        offset: i64,
+    },
+    /// The snapshots of a partition cannot be read: look at the object store, then start again.
+    #[error("the snapshots of partition {partition} cannot be read: {problem}")]
+    Snapshots {
+        /// The partition.
+        partition: i32,
+        /// What the store said.
+        problem: String,
+    },
+    /// A part of the worker ended by itself, which is a defect; its log says more.
+    #[error("a part of the worker ended unexpectedly")]
+    Stopped,
+}
+
+/// Counts until `shutdown`, then flushes, writes snapshots and leaves the group, in at most 10 s. Stores that are away
+/// are waited for; reading pauses before too much waits for them.
+///
+/// # Errors
+/// [`Error`]: what makes going on impossible or wrong.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    // Sinks outlive the shutdown's begin, because the last flush needs them.
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    let driver = assemble(&config, shutdown.clone(), &stop)?;
+    let (done, mut ended) = oneshot::channel();
+    // A thread of its own, not one of the runtime's: the runtime would wait for it even if the log's client hangs.
+    let thread = std::thread::Builder::new().name("reckon-speed".to_owned());
+    thread
+        .spawn(move || {
+            // Nobody is left to hear it only if the shutdown took too long.
+            let _ = done.send(driver.run());
+        })
+        .map_err(|error| Error::Log(format!("no thread for the worker: {error}")))?;
+    tokio::select! {
+        result = &mut ended => return result.unwrap_or(Err(Error::Stopped)),
+        () = shutdown.cancelled() => {}
+    }
+    match tokio::time::timeout(SHUTDOWN_MAX, ended).await {
+        Ok(result) => result.unwrap_or(Err(Error::Stopped)),
+        Err(_) => {
+            tracing::warn!("the worker did not end in time; what is not in the stores will be read again");
+            Ok(())
+        }
+    }
+}
+
+fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationToken) -> Result<Driver, Error> {
+    let Config { kafka, redis, clickhouse, lake, catalog, tuning } = config;
+    let topic = kafka.topics.events.clone();
+    let wrong = |store, address: &str, problem: String| Error::Address { store, address: address.to_owned(), problem };
+    let client =
+        ::redis::Client::open(redis.url.as_str()).map_err(|error| wrong("redis", &redis.url, error.to_string()))?;
+    let snapshots = Snapshots::open(&lake.url, &topic).map_err(|problem| wrong("the lake", &lake.url, problem))?;
+    let clickhouse = connect_clickhouse(clickhouse);
+    let history = History::new(clickhouse.clone());
+
+    let (reporter, reports) = std::sync::mpsc::channel();
+    let open = |writer: Writer, interval| {
+        let (batches, taken) = mpsc::channel(1);
+        tokio::spawn(writer.run(taken, reporter.clone(), stop.clone()));
+        Outlet::new(batches, interval)
+    };
+    let redis = Writer::Redis(RedisSink::new(client, history, topic.clone(), tuning.redis_retention));
+    let redis = open(redis, tuning.flush_interval);
+    let clickhouse = Writer::ClickHouse(ClickHouseSink::new(clickhouse, topic.clone()));
+    let clickhouse = open(clickhouse, tuning.clickhouse_interval);
+    let (captures, captured) = mpsc::channel(1);
+    tokio::spawn(snapshots.clone().run(captured, reporter.clone(), stop.clone()));
+
+    let source = Source::join(kafka, tuning).map_err(|error| wrong("kafka", &kafka.brokers, error.to_string()))?;
+    Ok(Driver {
+        source,
+        topic,
+        plan: Arc::new(Plan::new(catalog, tuning.rules())),
+        tuning: tuning.clone(),
+        snapshots,
+        outlets: Outlets { redis, clickhouse, captures, reports },
+        runtime: tokio::runtime::Handle::current(),
+        shutdown,
+        owned: BTreeMap::new(),
+        claims: 0,
+        paused: false,
+    })
+}

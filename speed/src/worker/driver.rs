@@ -1,0 +1,136 @@
+//! The loop of the worker, on a thread of its own: read records into the partitions' states, hand what changed to the
+//! sinks, note what they acknowledged. Nothing in it waits for a store; it stops reading instead.
+
+mod flushing;
+mod outlets;
+mod partitions;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::outlets::{Outlet, Outlets};
+use super::Error;
+use super::owned::Owned;
+use super::snapshots::Snapshots;
+use super::source::{Broken, Source};
+use super::tuning::Tuning;
+use super::windows::{Plan, Record};
+
+/// The longest wait for a record, so that acknowledgements and the end are noticed soon.
+const POLL_MAX: Duration = Duration::from_millis(25);
+/// How long the end may take to bring everything into the stores.
+const DRAIN_MAX: Duration = Duration::from_secs(6);
+
+/// Everything that the loop works with.
+pub(crate) struct Driver {
+    pub(crate) source: Source,
+    pub(crate) topic: String,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) tuning: Tuning,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) outlets: Outlets,
+    pub(crate) runtime: Handle,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) owned: BTreeMap<i32, Owned>,
+    pub(crate) claims: u64,
+    pub(crate) paused: bool,
+}
+
+impl Driver {
+    /// Works until shutdown, then brings everything that was read into the stores and leaves the group.
+    ///
+    /// # Errors
+    /// What makes going on impossible or wrong.
+    pub(crate) fn run(mut self) -> Result<(), Error> {
+        let result = self.work();
+        if result.is_ok() {
+            let partitions: Vec<i32> = self.owned.keys().copied().collect();
+            self.drain(&partitions, Instant::now() + DRAIN_MAX)?;
+        }
+        self.source.leave();
+        result
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
+        while !self.shutdown.is_cancelled() {
+            self.answer_rebalances()?;
+            self.read()?;
+            self.take_reports()?;
+            self.flush_due()?;
+            self.save_captures()?;
+            self.regulate()?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the next flush is due, or nothing came for a while, or the group decided something.
+    fn read(&mut self) -> Result<(), Error> {
+        let until = self.outlets.next_due().min(Instant::now() + POLL_MAX);
+        loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            let message = match self.source.poll(wait) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(()),
+                Err(broken) => return Err(self.explain(broken)),
+            };
+            let (partition, offset) = (message.partition(), message.offset());
+            let Some(owned) = self.owned.get_mut(&partition) else { continue };
+            if offset < owned.state.next_offset() {
+                tracing::warn!(partition, offset, "the log gave a record again; it is passed over");
+                continue;
+            }
+            let record = Record {
+                offset,
+                // Only records of the oldest formats have no time; they are taken for future ones.
+                log_time_ms: message.timestamp().to_millis().unwrap_or(0),
+                payload: message.payload().unwrap_or_default(),
+            };
+            owned.state.apply(&self.plan, &record).map_err(|_| Error::MoneyOverflow {
+                topic: self.topic.clone(),
+                partition,
+                offset,
+            })?;
+            if wait.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops reading while too much waits for a store, and goes on when that has become less.
+    fn regulate(&mut self) -> Result<(), Error> {
+        let load = self.load();
+        let changed = if self.paused { load <= 0.5 } else { load >= 1.0 };
+        if !changed {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = self.owned.keys().copied().collect();
+        if self.paused {
+            tracing::info!("reading goes on");
+            self.source.resume(&partitions)
+        } else {
+            tracing::warn!("reading pauses until the stores have taken what waits");
+            self.source.pause(&partitions)
+        }
+        .map_err(|error| Error::Log(error.to_string()))?;
+        self.paused = !self.paused;
+        Ok(())
+    }
+
+    fn explain(&self, broken: Broken) -> Error {
+        match broken {
+            Broken::Fatal(problem) => Error::Log(problem),
+            Broken::OutOfRange => {
+                let missing = self.owned.iter().find_map(|(partition, owned)| {
+                    let (low, high) = self.source.range(*partition).ok()?;
+                    self.check_range(*partition, owned.state.next_offset(), (low, high)).err()
+                });
+                missing.unwrap_or_else(|| Error::Log("an offset is not in the log any more".to_owned()))
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The driver's ends of the channels to the sinks and to the snapshots.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::worker::sinks::{PartitionFlush, Report};
+use crate::worker::snapshots::Capture;
+use crate::worker::windows::Sink;
+
+/// The way to one sink. It takes one batch at a time.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    batches: Sender<Vec<PartitionFlush>>,
+    interval: Duration,
+    due: Instant,
+    busy: bool,
+}
+
+/// The part of the worker at the other end is gone.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Outlet {
+    pub(crate) fn new(batches: Sender<Vec<PartitionFlush>>, interval: Duration) -> Self {
+        Self { batches, interval, due: Instant::now(), busy: false }
+    }
+
+    pub(crate) fn is_free(&self) -> bool {
+        !self.busy
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        !self.busy && self.due <= now
+    }
+
+    /// Whether the sink's task has ended, which it only does when the worker ends.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.batches.is_closed()
+    }
+
+    pub(crate) fn hurry(&mut self) {
+        self.due = Instant::now();
+    }
+
+    pub(crate) fn answered(&mut self) {
+        self.busy = false;
+    }
+
+    /// Hands a batch over; an empty one is not worth the way.
+    pub(crate) fn send(&mut self, batch: Vec<PartitionFlush>, now: Instant) -> Result<(), Gone> {
+        self.due = now + self.interval;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // There is room for one, and the one before was answered.
+        self.batches.try_send(batch).map_err(|_| Gone)?;
+        self.busy = true;
+        Ok(())
+    }
+}
+
+/// All of them.
+pub(crate) struct Outlets {
+    pub(crate) redis: Outlet,
+    pub(crate) clickhouse: Outlet,
+    pub(crate) captures: Sender<Capture>,
+    pub(crate) reports: Receiver<Report>,
+}
+
+impl Outlets {
+    pub(crate) fn of(&mut self, sink: Sink) -> &mut Outlet {
+        match sink {
+            Sink::Redis => &mut self.redis,
+            Sink::ClickHouse => &mut self.clickhouse,
+        }
+    }
+
+    /// When the next flush is due; a busy sink is asked again after its answer.
+    pub(crate) fn next_due(&self) -> Instant {
+        let due =
+            [&self.redis, &self.clickhouse].into_iter().filter(|outlet| outlet.is_free()).map(|outlet| outlet.due);
+        due.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
+    }
+}

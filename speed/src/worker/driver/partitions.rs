@@ -1,0 +1,114 @@
+//! Partitions come and go as the group decides.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use crate::worker::Error;
+use crate::worker::owned::Owned;
+use crate::worker::source::Rebalance;
+use crate::worker::windows::PartitionState;
+
+/// How long the store of snapshots or the log may be away before a claim is given up.
+const CLAIM_MAX: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a partition that is handed over may take to come into the stores.
+const HANDOVER_MAX: Duration = Duration::from_secs(10);
+
+impl Driver {
+    /// Does what the group decided.
+    pub(super) fn answer_rebalances(&mut self) -> Result<(), Error> {
+        while let Some(decision) = self.source.next_rebalance() {
+            match decision {
+                Rebalance::Assigned(partitions) => self.claim(&partitions)?,
+                Rebalance::Revoked { partitions, lost } => self.release(&partitions, lost)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the log has the record at an offset, or will have it next.
+    pub(super) fn check_range(&self, partition: i32, offset: i64, (low, high): (i64, i64)) -> Result<(), Error> {
+        if (low..=high).contains(&offset) {
+            return Ok(());
+        }
+        Err(Error::OutOfRange { topic: self.topic.clone(), partition, offset, low, high })
+    }
+
+    fn claim(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let mut offsets = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let Some(state) = self.restore(*partition)? else { return Ok(()) };
+            offsets.push((*partition, state.next_offset()));
+            self.claims += 1;
+            self.owned.insert(*partition, Owned::new(*partition, self.claims, state));
+        }
+        tracing::info!(?offsets, "partitions assigned");
+        let assigned = self.source.assign(&offsets);
+        let paused = assigned.and_then(|()| if self.paused { self.source.pause(partitions) } else { Ok(()) });
+        paused.map_err(|error| Error::Log(error.to_string()))
+    }
+
+    /// Hands partitions over, flushed, unless they are lost: then somebody else may have them already.
+    fn release(&mut self, partitions: &[i32], lost: bool) -> Result<(), Error> {
+        if lost {
+            tracing::warn!(?partitions, "partitions lost; what was not flushed is left to their new owner");
+        } else {
+            self.drain(partitions, Instant::now() + HANDOVER_MAX)?;
+            tracing::info!(?partitions, "partitions handed over");
+        }
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        self.source.unassign(partitions).map_err(|error| Error::Log(error.to_string()))
+    }
+
+    /// The newest state of a partition; `None` if the end came first.
+    fn restore(&self, partition: i32) -> Result<Option<PartitionState>, Error> {
+        let unreadable = |problem| Error::Snapshots { partition, problem };
+        let Some(found) = self.patiently(|| self.runtime.block_on(self.snapshots.load(partition)), unreadable)? else {
+            return Ok(None);
+        };
+        let Some((low, high)) = self.patiently(|| self.source.range(partition), Error::Log)? else {
+            return Ok(None);
+        };
+        if let Some(state) = found.state {
+            self.check_range(partition, state.next_offset(), (low, high))?;
+            return Ok(Some(state));
+        }
+        if low > 0 || found.damaged > 0 {
+            tracing::error!(
+                partition,
+                low,
+                damaged = found.damaged,
+                "no snapshot can be used: counting from the beginning of what the log still has"
+            );
+        } else {
+            tracing::info!(partition, "no snapshot yet: counting from the beginning of the log");
+        }
+        Ok(Some(PartitionState::starting_at(low)))
+    }
+
+    /// Repeats a question until it is answered, for a while; `None` if the end came first.
+    fn patiently<T, E: Display>(
+        &self,
+        ask: impl Fn() -> Result<T, E>,
+        give_up: impl Fn(String) -> Error,
+    ) -> Result<Option<T>, Error> {
+        let started = Instant::now();
+        let mut warned = false;
+        while !self.shutdown.is_cancelled() {
+            match ask() {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) if started.elapsed() >= CLAIM_MAX => return Err(give_up(error.to_string())),
+                Err(error) if !warned => {
+                    tracing::warn!(%error, "cannot take a partition over yet; trying again");
+                    warned = true;
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+        Ok(None)
+    }
+}

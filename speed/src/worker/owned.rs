@@ -1,0 +1,128 @@
+//! One partition that this worker has: its counted state, and how far that state is safe.
+
+use std::time::{Duration, Instant};
+
+use super::sinks::{Outcome, PartitionFlush, Rebuild};
+use super::snapshots::Capture;
+use super::windows::{PartitionState, Sink};
+
+/// How often an idle partition repeats its progress in Redis, so that readers can tell idle from dead.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) state: PartitionState,
+    pub(crate) claim: u64,
+    partition: i32,
+    /// Redis lost the partition and has not got it back yet.
+    rebuild: bool,
+    /// A state that becomes a snapshot once both sinks have everything below it.
+    capture: Option<Capture>,
+    saving: bool,
+    saved_offset: i64,
+    saved_at: Instant,
+    refreshed_at: Option<Instant>,
+}
+
+impl Owned {
+    /// A partition with the state of its newest snapshot, or with an empty one.
+    pub(crate) fn new(partition: i32, claim: u64, state: PartitionState) -> Self {
+        let saved_offset = state.next_offset();
+        Self {
+            state,
+            claim,
+            partition,
+            rebuild: false,
+            capture: None,
+            saving: false,
+            saved_offset,
+            saved_at: Instant::now(),
+            refreshed_at: None,
+        }
+    }
+
+    /// What a sink does not have yet, as of the last fold; `None` if it has everything.
+    pub(crate) fn take_part(&mut self, sink: Sink, now: Instant) -> Option<PartitionFlush> {
+        let cells = self.state.take_changed(sink);
+        let exceptions = match sink {
+            Sink::ClickHouse => self.state.take_exceptions(),
+            Sink::Redis => vec![],
+        };
+        let next_offset = self.state.next_offset();
+        let acknowledged = self.state.acknowledged(sink);
+        let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
+        let refresh =
+            sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
+        let nothing_new = cells.is_empty() && exceptions.is_empty() && acknowledged == Some(next_offset);
+        if nothing_new && rebuild.is_none() && !refresh {
+            return None;
+        }
+        if sink == Sink::Redis {
+            self.refreshed_at = Some(now);
+        }
+        Some(PartitionFlush {
+            partition: self.partition,
+            claim: self.claim,
+            next_offset,
+            watermark: self.state.watermark(),
+            log_time_ms: self.state.log_time_ms(),
+            acknowledged,
+            rebuild,
+            cells,
+            exceptions,
+        })
+    }
+
+    /// What a sink answered. True if it lost everything.
+    pub(crate) fn take_outcome(&mut self, sink: Sink, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Acknowledged(offset) => {
+                self.state.acknowledge(sink, offset);
+                if sink == Sink::Redis {
+                    self.rebuild = false;
+                }
+                false
+            }
+            Outcome::Lost => {
+                self.state.mark_all_changed(sink);
+                self.rebuild = true;
+                true
+            }
+        }
+    }
+
+    /// Notes the state for a snapshot, if one is due. Right after a fold.
+    pub(crate) fn capture(&mut self, interval: Duration) {
+        let next_offset = self.state.next_offset();
+        let is_new = self.saved_offset < next_offset && self.capture.is_none() && !self.saving;
+        if is_new && self.saved_at.elapsed() >= interval {
+            let (partition, claim) = (self.partition, self.claim);
+            self.capture = Some(Capture { partition, claim, next_offset, state: self.state.to_bytes() });
+        }
+    }
+
+    /// The noted state, once both sinks have everything below it.
+    pub(crate) fn take_safe_capture(&mut self) -> Option<Capture> {
+        let offset = self.capture.as_ref()?.next_offset;
+        let safe = Sink::ALL.into_iter().all(|sink| self.state.acknowledged(sink) >= Some(offset));
+        let capture = safe.then(|| self.capture.take()).flatten();
+        self.saving = self.saving || capture.is_some();
+        capture
+    }
+
+    /// The snapshot was written, or not.
+    pub(crate) fn saved(&mut self, next_offset: i64, stored: bool) {
+        self.saving = false;
+        self.saved_at = Instant::now();
+        if stored {
+            self.saved_offset = next_offset;
+        }
+    }
+
+    /// Whether everything that was read is in both sinks and in a snapshot.
+    pub(crate) fn is_settled(&self) -> bool {
+        let next_offset = self.state.next_offset();
+        self.saved_offset == next_offset
+            && Sink::ALL.into_iter().all(|sink| self.state.acknowledged(sink) == Some(next_offset))
+    }
+}

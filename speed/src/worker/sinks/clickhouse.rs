@@ -1,0 +1,166 @@
+//! The ClickHouse sink: cells, then exceptions, then how far that goes. The progress row is written last, so whoever
+//! reads it finds everything below it in the other tables.
+
+use std::time::Duration;
+
+use ::clickhouse::{Client, Row, insert::Insert};
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::stores::ClickHouse;
+use serde::Serialize;
+
+use super::{Flushed, Outcome, PartitionFlush, SinkError};
+
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Writes batches to ClickHouse.
+pub(crate) struct ClickHouseSink {
+    client: Client,
+    topic: String,
+}
+
+/// A row of `speed_cells_raw`.
+#[derive(Serialize, Row)]
+struct CellRow<'a> {
+    tenant: &'a str,
+    rollup: &'a str,
+    grain: &'a str,
+    window_start: i64,
+    window_end: i64,
+    event: &'a str,
+    dimensions: Vec<String>,
+    partition: i32,
+    version: u64,
+    count: u64,
+    money: Vec<(&'a str, i128)>,
+    users: &'a Sketch,
+}
+
+/// A row of `speed_exceptions`.
+#[derive(Serialize, Row)]
+struct ExceptionRow<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: u64,
+    tenant: &'a str,
+    event_id: &'a str,
+    event: &'a str,
+    occurred_at: i64,
+    reason: &'a str,
+}
+
+/// A row of `speed_progress`.
+#[derive(Serialize, Row)]
+struct ProgressRow<'a> {
+    topic: &'a str,
+    partition: i32,
+    next_offset: u64,
+    watermark: Option<i64>,
+    written_at: i64,
+}
+
+/// A client with the settings that every write of this layer relies on.
+pub(crate) fn connect(store: &ClickHouse) -> Client {
+    let mut client = Client::default()
+        .with_url(&store.url)
+        .with_database(&store.database)
+        // An acknowledgement must mean that the rows are in the table.
+        .with_setting("async_insert", "0")
+        // Tables are partitioned by the month of event time, and one block may hold events of any month.
+        .with_setting("max_partitions_per_insert_block", "0");
+    if let Some(user) = &store.user {
+        client = client.with_user(user);
+    }
+    if let Some(password) = &store.password {
+        client = client.with_password(password);
+    }
+    client
+}
+
+impl ClickHouseSink {
+    pub(crate) fn new(client: Client, topic: String) -> Self {
+        Self { client, topic }
+    }
+
+    /// Writes a batch. Rows are versioned absolute totals, so writing one again changes nothing.
+    pub(crate) async fn write(&mut self, batch: &[PartitionFlush]) -> Result<Vec<Flushed>, SinkError> {
+        self.write_cells(batch).await?;
+        self.write_exceptions(batch).await?;
+        self.write_progress(batch).await?;
+        Ok(batch.iter().map(|part| part.done(Outcome::Acknowledged(part.next_offset))).collect())
+    }
+
+    async fn write_cells(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        if batch.iter().all(|part| part.cells.is_empty()) {
+            return Ok(());
+        }
+        let mut insert = self.insert::<CellRow<'_>>("speed_cells_raw").await?;
+        for part in batch {
+            for cell in &part.cells {
+                let row = CellRow {
+                    tenant: cell.series.tenant.as_str(),
+                    rollup: &cell.series.rollup,
+                    grain: cell.window.grain.name(),
+                    window_start: cell.window.start.0,
+                    window_end: cell.window.end.0,
+                    event: &cell.series.event,
+                    dimensions: cell.series.dimensions(),
+                    partition: part.partition,
+                    version: unsigned(part.next_offset),
+                    count: cell.measures.count,
+                    money: cell.measures.money.iter().map(|(currency, minor)| (currency.code(), minor)).collect(),
+                    users: &cell.measures.users,
+                };
+                insert.write(&row).await?;
+            }
+        }
+        Ok(insert.end().await?)
+    }
+
+    async fn write_exceptions(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        if batch.iter().all(|part| part.exceptions.is_empty()) {
+            return Ok(());
+        }
+        let mut insert = self.insert::<ExceptionRow<'_>>("speed_exceptions").await?;
+        for part in batch {
+            for exception in &part.exceptions {
+                let row = ExceptionRow {
+                    topic: &self.topic,
+                    partition: part.partition,
+                    offset: unsigned(exception.offset),
+                    tenant: &exception.tenant,
+                    event_id: &exception.event_id,
+                    event: &exception.event,
+                    occurred_at: exception.occurred_at.0,
+                    reason: exception.reason.name(),
+                };
+                insert.write(&row).await?;
+            }
+        }
+        Ok(insert.end().await?)
+    }
+
+    async fn write_progress(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        let written_at = jiff::Timestamp::now().as_millisecond();
+        let mut insert = self.insert::<ProgressRow<'_>>("speed_progress").await?;
+        for part in batch {
+            let row = ProgressRow {
+                topic: &self.topic,
+                partition: part.partition,
+                next_offset: unsigned(part.next_offset),
+                watermark: part.watermark.map(|at| at.0),
+                written_at,
+            };
+            insert.write(&row).await?;
+        }
+        Ok(insert.end().await?)
+    }
+
+    async fn insert<R: Row>(&self, table: &str) -> Result<Insert<R>, SinkError> {
+        Ok(self.client.insert(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT)))
+    }
+}
+
+fn unsigned(offset: i64) -> u64 {
+    u64::try_from(offset).expect("offsets of the log begin at 0")
+}

@@ -1,0 +1,44 @@
+//! Waiting for a store that is away: longer and longer, bounded, and said once.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+const DELAY_MIN: Duration = Duration::from_millis(50);
+const DELAY_MAX: Duration = Duration::from_secs(2);
+/// How often a store that stays away is mentioned again.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// The waiting for one store.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    store: &'static str,
+    delay: Duration,
+    away_since: Option<Instant>,
+    mentioned: Instant,
+}
+
+impl Patience {
+    pub(crate) fn with(store: &'static str) -> Self {
+        Self { store, delay: DELAY_MIN, away_since: None, mentioned: Instant::now() }
+    }
+
+    /// The store did its work.
+    pub(crate) fn answered(&mut self) {
+        self.delay = DELAY_MIN;
+        if let Some(since) = self.away_since.take() {
+            tracing::info!(store = self.store, away_ms = since.elapsed().as_millis(), "store is back");
+        }
+    }
+
+    /// The store did not: logs that if it is news, and waits.
+    pub(crate) async fn wait_after(&mut self, error: &impl Display) {
+        let now = Instant::now();
+        if self.away_since.is_none() || now.duration_since(self.mentioned) >= REMINDER {
+            tracing::warn!(store = self.store, %error, "store does not take writes; repeating until it does");
+            self.mentioned = now;
+            self.away_since.get_or_insert(now);
+        }
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(DELAY_MAX);
+    }
+}

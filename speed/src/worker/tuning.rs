@@ -1,0 +1,106 @@
+//! The worker's section of the configuration file.
+
+use std::time::Duration;
+
+use reckon_schemas::window::Grain;
+use serde::{Deserialize, Serialize};
+
+use super::windows::{Rules, micros};
+
+/// How the worker counts and how often it writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// The consumer group is named `<group>.<topic>`. Workers of one group share the partitions.
+    pub group: String,
+    /// After how much silence the group takes a worker for dead and gives its partitions to others. The broker bounds
+    /// it, by default from below at 6 s.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
+    /// How long after its end, in event time, a window still takes events.
+    #[serde(with = "humantime_serde")]
+    pub allowed_lateness: Duration,
+    /// How far an event may be dated after its record's time in the log.
+    #[serde(with = "humantime_serde")]
+    pub future_skew: Duration,
+    /// A second delivery is recognised if at most so many records of its partition lie between. Costs 32 to 70 bytes
+    /// of memory for each.
+    pub dedup_horizon_records: usize,
+    /// How often changed cells go to Redis.
+    #[serde(with = "humantime_serde")]
+    pub flush_interval: Duration,
+    /// How often changed cells go to ClickHouse.
+    #[serde(with = "humantime_serde")]
+    pub clickhouse_interval: Duration,
+    /// How often each partition's state goes to the object store; what is replayed after a crash.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
+    /// With so many cells not yet given to a store, reading pauses until it has taken some.
+    pub dirty_cells_max: usize,
+    /// With so many exceptions not yet given to ClickHouse, reading pauses.
+    pub exceptions_max: usize,
+    /// How long cells stay in Redis after the end of their window.
+    pub redis_retention: Retention,
+}
+
+/// How long cells stay in Redis after the end of their window, by the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Cells of one minute.
+    #[serde(with = "humantime_serde")]
+    pub minute: Duration,
+    /// Cells of one hour.
+    #[serde(with = "humantime_serde")]
+    pub hour: Duration,
+    /// Cells of one day.
+    #[serde(with = "humantime_serde")]
+    pub day: Duration,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            group: "reckon-speed".to_owned(),
+            session_timeout: Duration::from_secs(10),
+            allowed_lateness: HOUR,
+            future_skew: Duration::from_secs(600),
+            dedup_horizon_records: 200_000,
+            flush_interval: Duration::from_millis(250),
+            clickhouse_interval: Duration::from_secs(1),
+            snapshot_interval: Duration::from_secs(10),
+            dirty_cells_max: 200_000,
+            exceptions_max: 100_000,
+            redis_retention: Retention::default(),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { minute: 24 * HOUR, hour: 30 * 24 * HOUR, day: 400 * 24 * HOUR }
+    }
+}
+
+impl Tuning {
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            allowed_lateness_us: micros(self.allowed_lateness),
+            future_skew_us: micros(self.future_skew),
+            dedup_horizon_records: self.dedup_horizon_records,
+        }
+    }
+}
+
+impl Retention {
+    /// For how many microseconds after the end of their window cells of this grain stay.
+    pub(crate) fn micros_of(&self, grain: Grain) -> i64 {
+        micros(match grain {
+            Grain::Minute => self.minute,
+            Grain::Hour => self.hour,
+            Grain::Day => self.day,
+        })
+    }
+}

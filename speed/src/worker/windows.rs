@@ -1,0 +1,33 @@
+//! The pure core: from the records of one partition to absolute totals of cells. No I/O and no clock, time is in the
+//! records, so that the same records always lead to the same decisions and the same totals.
+
+mod evict;
+mod partition;
+mod plan;
+mod recent;
+mod saved;
+mod series;
+#[cfg(test)]
+mod simulation;
+
+pub(crate) use self::partition::{Exception, FlushedCell, PartitionState, Record};
+pub(crate) use self::plan::{Plan, Rules, micros};
+pub(crate) use self::saved::Unreadable;
+
+/// The two stores that cells go to. Each has its own pace, so each has its own list of what changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    Redis,
+    ClickHouse,
+}
+
+impl Sink {
+    pub(crate) const ALL: [Sink; 2] = [Sink::Redis, Sink::ClickHouse];
+
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Sink::Redis => 0,
+            Sink::ClickHouse => 1,
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The core against an oracle: any order, any cuts, crashes anywhere, sinks that lose everything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use reckon_schemas::catalog::{Catalog, Tenant};
+use reckon_schemas::cell::Measures;
+use reckon_schemas::event::{EVENT_VERSION, Event, Properties, Source};
+use reckon_schemas::money::Money;
+use reckon_schemas::settlement::Reason;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::{Grain, Window};
+
+use super::plan::{Plan, Rules, micros};
+use super::{Exception, PartitionState, Record, Sink};
+
+const MINUTE_MS: i64 = 60_000;
+/// 2026-10-24T21:30:00Z, half an hour before midnight and a day of 25 hours in Berlin.
+const BASE_MS: i64 = 1_792_877_400_000;
+
+/// One record of the simulated log.
+#[derive(Clone, Debug)]
+struct Entry {
+    log_time_ms: i64,
+    payload: Vec<u8>,
+}
+
+/// What an event of the log is made from.
+#[derive(Clone, Debug)]
+struct Draft {
+    id: u16,
+    at_ms: i64,
+    user: u8,
+    department: u8,
+    minor: i64,
+}
+
+fn record(offset: i64, entry: &Entry) -> Record<'_> {
+    Record { offset, log_time_ms: entry.log_time_ms, payload: &entry.payload }
+}
+
+fn entry(draft: &Draft, log_time_ms: i64) -> Entry {
+    let mut properties = Properties::new();
+    properties.insert("department", format!("d{}", draft.department));
+    let event = Event {
+        version: EVENT_VERSION,
+        tenant: "acme".into(),
+        id: draft.id.to_string().into(),
+        name: "purchase".into(),
+        occurred_at: EventTime::from_millis(draft.at_ms),
+        received_at: EventTime::from_millis(draft.at_ms),
+        user: if draft.user == 0 { String::new() } else { format!("u{}", draft.user) }.into(),
+        money: Some(Money { currency: "EUR".parse().expect("known"), minor: draft.minor }),
+        properties,
+        source: Source::Native,
+    };
+    Entry { log_time_ms, payload: event.encode() }
+}
+
+fn plan(lateness_minutes: u64, dedup_horizon_records: usize) -> Plan {
+    let tenant = Tenant {
+        id: "acme".parse().expect("valid"),
+        time_zone: Zone::parse("Europe/Berlin").expect("known"),
+        rollups: vec!["department".parse().expect("valid")],
+        metrics: vec![],
+        keys: vec![],
+        events_per_second_max: None,
+    };
+    let rules = Rules {
+        allowed_lateness_us: micros(Duration::from_secs(60 * lateness_minutes)),
+        future_skew_us: micros(Duration::from_secs(600)),
+        dedup_horizon_records,
+    };
+    Plan::new(&Catalog { tenants: vec![tenant] }, rules)
+}
+
+type CellName = (String, String, Window);
+
+/// A store of versioned absolute totals, as both sinks are.
+#[derive(Clone, Debug, Default)]
+struct Store(BTreeMap<CellName, (i64, Measures)>);
+
+impl Store {
+    fn write(&mut self, name: CellName, version: i64, measures: Measures) {
+        let slot = self.0.entry(name).or_insert((version, Measures::default()));
+        if slot.0 <= version {
+            *slot = (version, measures);
+        }
+    }
+
+    fn totals(&self) -> BTreeMap<&CellName, &Measures> {
+        self.0.iter().map(|(name, (_, measures))| (name, measures)).collect()
+    }
+}
+
+/// A worker with its stores, one partition of a log, and a life that may end at any time.
+struct World<'a> {
+    plan: &'a Plan,
+    log: &'a [Entry],
+    state: PartitionState,
+    redis: Store,
+    clickhouse: Store,
+    exceptions: BTreeMap<i64, Exception>,
+    snapshots: Vec<Vec<u8>>,
+    evicted: usize,
+}
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan, log: &'a [Entry]) -> Self {
+        Self {
+            plan,
+            log,
+            state: PartitionState::default(),
+            redis: Store::default(),
+            clickhouse: Store::default(),
+            exceptions: BTreeMap::new(),
+            snapshots: vec![],
+            evicted: 0,
+        }
+    }
+
+    fn read(&mut self, records: usize) {
+        for _ in 0..records {
+            let offset = self.state.next_offset();
+            let Some(entry) = self.log.get(usize::try_from(offset).expect("small")) else { return };
+            self.state.apply(self.plan, &record(offset, entry)).expect("no overflow");
+        }
+    }
+
+    fn flush(&mut self, sink: Sink, acknowledged: bool) {
+        self.state.fold(self.plan).expect("no overflow");
+        let version = self.state.next_offset();
+        for cell in self.state.take_changed(sink) {
+            let name = (cell.series.rollup.clone(), cell.series.values.as_str().to_owned(), cell.window);
+            match sink {
+                Sink::Redis => self.redis.write(name, version, cell.measures),
+                Sink::ClickHouse => self.clickhouse.write(name, version, cell.measures),
+            }
+        }
+        if sink == Sink::ClickHouse {
+            for exception in self.state.take_exceptions() {
+                self.exceptions.insert(exception.offset, exception);
+            }
+        }
+        if acknowledged {
+            self.state.acknowledge(sink, version);
+            let before = self.state.series.len();
+            self.state.evict(self.plan);
+            self.evicted += before.saturating_sub(self.state.series.len());
+        } else {
+            // A sink task repeats until it is acknowledged; only the end of the process ends that.
+            self.crash(0);
+        }
+    }
+
+    fn snapshot(&mut self) {
+        self.flush(Sink::Redis, true);
+        self.flush(Sink::ClickHouse, true);
+        self.snapshots.push(self.state.to_bytes());
+    }
+
+    /// The newest `damaged` snapshots cannot be read.
+    fn crash(&mut self, damaged: usize) {
+        let readable = self.snapshots.len().saturating_sub(damaged);
+        self.snapshots.truncate(readable);
+        self.state = match self.snapshots.last() {
+            Some(bytes) => PartitionState::from_bytes(bytes).expect("as written"),
+            None => PartitionState::default(),
+        };
+    }
+
+    fn lose_redis(&mut self) {
+        self.redis = Store::default();
+        self.state.fold(self.plan).expect("no overflow");
+        self.state.mark_all_changed(Sink::Redis);
+        self.flush(Sink::Redis, true);
+        for (name, (version, measures)) in self.clickhouse.0.clone() {
+            self.redis.write(name, version, measures);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.read(self.log.len());
+        self.flush(Sink::Redis, true);
+        self.flush(Sink::ClickHouse, true);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Read(usize),
+    Flush(bool, bool),
+    Snapshot,
+    Crash(usize),
+    LoseRedis,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (1_usize..25).prop_map(Op::Read),
+        3 => (any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(redis, acked)| Op::Flush(redis, acked)),
+        2 => Just(Op::Snapshot),
+        1 => (0_usize..3).prop_map(Op::Crash),
+        1 => Just(Op::LoseRedis),
+    ];
+    prop::collection::vec(op, 0..40)
+}
+
+fn drafts(minutes: i64, ids: u16) -> impl Strategy<Value = Vec<Draft>> {
+    let draft = (0..ids, 0..minutes * MINUTE_MS, 0_u8..6, 0_u8..4, -500_i64..5000)
+        .prop_map(|(id, at_ms, user, department, minor)| Draft { id, at_ms: BASE_MS + at_ms, user, department, minor });
+    prop::collection::vec(draft, 0..200)
+}
+
+/// Sums the drafts in the plainest way: no deltas, no folds, no grains made from grains.
+fn recount(drafts: &[Draft]) -> BTreeMap<CellName, Measures> {
+    let zone = Zone::parse("Europe/Berlin").expect("known");
+    let mut cells: BTreeMap<CellName, Measures> = BTreeMap::new();
+    for draft in drafts {
+        let payload = entry(draft, 0).payload;
+        let event = Event::decode(&payload).expect("valid");
+        for (rollup, values) in [("total", String::new()), ("department", format!("d{}", draft.department))] {
+            for grain in Grain::ALL {
+                let window = grain.window_at(event.occurred_at, &zone);
+                let cell = cells.entry((rollup.to_owned(), values.clone(), window)).or_default();
+                cell.add(&event).expect("no overflow");
+            }
+        }
+    }
+    cells
+}
+
+proptest! {
+    #[test]
+    fn on_time_events_equal_a_recount_in_any_order(
+        drafts in drafts(50, u16::MAX), pace in 1_usize..60, seed in any::<u64>(),
+    ) {
+        let mut drafts = drafts;
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            draft.id = u16::try_from(index).expect("few");
+        }
+        let expected = recount(&drafts);
+        drafts.sort_by_key(|draft| seed.rotate_left(u32::from(draft.id) % 64) ^ u64::from(draft.id));
+        let log: Vec<Entry> = drafts.iter().map(|draft| entry(draft, BASE_MS + 60 * MINUTE_MS)).collect();
+        let plan = plan(60, 1000);
+        let mut world = World::new(&plan, &log);
+        for _ in 0..log.len().div_ceil(pace) {
+            world.read(pace);
+            world.flush(Sink::Redis, true);
+        }
+        world.finish();
+        prop_assert!(world.exceptions.is_empty());
+        prop_assert_eq!(world.redis.totals(), expected.iter().collect());
+        prop_assert_eq!(world.clickhouse.totals(), expected.iter().collect());
+    }
+
+    #[test]
+    fn crashes_and_losses_change_nothing(drafts in drafts(600, 150), ops in ops(), jitter in 0_i64..120) {
+        let mut drafts = drafts;
+        // Roughly in time order, so that windows close on the way; some are late, some twice.
+        drafts.sort_by_key(|draft| draft.at_ms + i64::from(draft.id) % 7 * jitter * MINUTE_MS / 6);
+        let log: Vec<Entry> = drafts.iter().map(|draft| entry(draft, draft.at_ms)).collect();
+        let plan = plan(20, 40);
+        let mut calm = World::new(&plan, &log);
+        calm.finish();
+        let mut world = World::new(&plan, &log);
+        for op in ops {
+            match op {
+                Op::Read(records) => world.read(records),
+                Op::Flush(true, acknowledged) => world.flush(Sink::Redis, acknowledged),
+                Op::Flush(false, acknowledged) => world.flush(Sink::ClickHouse, acknowledged),
+                Op::Snapshot => world.snapshot(),
+                Op::Crash(damaged) => world.crash(damaged),
+                Op::LoseRedis => world.lose_redis(),
+            }
+        }
+        world.finish();
+        prop_assert_eq!(world.redis.totals(), calm.redis.totals());
+        prop_assert_eq!(world.clickhouse.totals(), calm.clickhouse.totals());
+        prop_assert_eq!(&world.exceptions, &calm.exceptions);
+        let counted: u64 = calm.redis.0.iter()
+            .filter(|((rollup, _, window), _)| rollup == "total" && window.grain == Grain::Minute)
+            .map(|(_, (_, measures))| measures.count)
+            .sum();
+        prop_assert_eq!(counted + calm.exceptions.len() as u64, log.len() as u64, "every record is one or the other");
+    }
+}
+
+/// What becomes of single records, in order.
+fn reasons(plan: &Plan, entries: &[Entry]) -> (Vec<(i64, Reason)>, PartitionState) {
+    let mut state = PartitionState::default();
+    for (offset, entry) in (0..).zip(entries) {
+        state.apply(plan, &record(offset, entry)).expect("no overflow");
+    }
+    let exceptions = state.take_exceptions();
+    (exceptions.into_iter().map(|exception| (exception.offset, exception.reason)).collect(), state)
+}
+
+fn at(id: u16, at_ms: i64) -> Entry {
+    entry(&Draft { id, at_ms, user: 1, department: 1, minor: 1 }, BASE_MS)
+}
+
+#[test]
+fn a_window_takes_events_until_its_end_plus_the_allowed_lateness() {
+    let minute = Grain::Minute.window_at(EventTime::from_millis(BASE_MS), &Zone::UTC);
+    let closes_ms = minute.end.0 / 1000 + 20 * MINUTE_MS;
+    let mut on_time = vec![at(1, closes_ms - 1), at(2, BASE_MS)];
+    let mut late = vec![at(1, closes_ms), at(2, BASE_MS), at(2, BASE_MS)];
+    for entry in on_time.iter_mut().chain(&mut late) {
+        entry.log_time_ms = closes_ms;
+    }
+    assert_eq!(reasons(&plan(20, 100), &on_time).0, []);
+    let expected = [(1, Reason::Late), (2, Reason::Duplicate)];
+    assert_eq!(reasons(&plan(20, 100), &late).0, expected, "what was late once is a duplicate the second time");
+}
+
+#[test]
+fn one_event_dated_2099_moves_no_watermark() {
+    let (found, state) = reasons(&plan(20, 100), &[at(1, BASE_MS), at(2, 4_070_908_800_000), at(3, BASE_MS)]);
+    assert_eq!(found, [(1, Reason::Future)]);
+    assert_eq!(state.watermark(), Some(EventTime::from_millis(BASE_MS)));
+}
+
+#[test]
+fn an_event_of_1970_is_late_or_the_first() {
+    assert_eq!(reasons(&plan(20, 100), &[at(1, BASE_MS), at(2, 0)]).0, [(1, Reason::Late)]);
+    assert_eq!(reasons(&plan(20, 100), &[at(2, 0), at(1, BASE_MS)]).0, []);
+}
+
+#[test]
+fn what_cannot_be_read_or_has_no_tenant_is_kept_as_an_exception() {
+    let stranger = String::from_utf8(at(1, BASE_MS).payload).expect("text").replace("acme", "nobody");
+    let entries = [
+        Entry { log_time_ms: BASE_MS, payload: b"{".to_vec() },
+        Entry { log_time_ms: BASE_MS, payload: stranger.into_bytes() },
+    ];
+    let (found, state) = reasons(&plan(20, 100), &entries);
+    assert_eq!(found, [(0, Reason::Unreadable), (1, Reason::UnknownTenant)]);
+    assert_eq!((state.next_offset(), state.watermark()), (2, None));
+}
+
+#[test]
+fn an_idle_partition_keeps_its_windows_and_resumes() {
+    let plan = plan(20, 100);
+    let mut late_resume = at(2, BASE_MS + 26 * 60 * MINUTE_MS);
+    late_resume.log_time_ms = BASE_MS + 26 * 60 * MINUTE_MS;
+    let log = [at(1, BASE_MS), late_resume];
+    let mut world = World::new(&plan, &log);
+    world.read(1);
+    for _ in 0..3 {
+        world.snapshot();
+    }
+    assert_eq!((world.evicted, world.state.has_evicted()), (0, false));
+    world.finish();
+    assert!(world.state.has_evicted(), "the next event closes the windows of the first");
+    assert_eq!(world.redis.0.len(), 12);
+}
+
+#[test]
+fn money_that_leaves_128_bits_is_an_error() {
+    let plan = plan(20, 100);
+    let mut state = PartitionState::default();
+    let eur = "EUR".parse().expect("known");
+    let first = at(1, BASE_MS);
+    state.apply(&plan, &record(0, &first)).expect("fits");
+    state.fold(&plan).expect("fits");
+    for cells in state.series.values_mut() {
+        for cell in cells.totals.values_mut() {
+            cell.measures.money.add(eur, i128::MAX - 1).expect("fits");
+        }
+    }
+    state.apply(&plan, &record(1, &at(2, BASE_MS))).expect("the delta fits");
+    assert!(state.fold(&plan).is_err());
+}
