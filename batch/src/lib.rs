@@ -1,5 +1,6 @@
 //! The truth: archive the log into the lake, recount it exactly, reconcile, settle
 
+pub mod archive;
 pub mod lake;
 pub mod nightly;
 pub mod reconcile;

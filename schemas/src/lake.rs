@@ -96,3 +96,10 @@ pub const PARTITION_COLUMNS: [&str; 2] = ["tenant", "event_date"];
 pub fn progress_id(topic: &str, partition: i32) -> String {
     format!("reckon-archive/{topic}/{partition}")
 }
+
+/// The name under which the number of partitions that the table has records of (one more than the largest) is kept in
+/// the table's transaction identifiers. Every commit of the archive carries it.
+#[must_use]
+pub fn partitions_id(topic: &str) -> String {
+    format!("reckon-archive/{topic}/partitions")
+}
