@@ -175,3 +175,6 @@ fn asked_tenants<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

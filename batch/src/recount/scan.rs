@@ -140,7 +140,8 @@ impl PinnedLake {
         rows = rows.filter(ident("tenant").eq(lit(tenant.id.as_str())))?;
         if let Some(span) = span {
             let date = |at: i64| {
-                let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
+                let day =
+                    i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
                 lit(ScalarValue::Date32(Some(day)))
             };
             let first = ident("event_date").gt_eq(date(span.start.0));
