@@ -65,15 +65,15 @@ ORDER BY (tenant, day, settled_at, run_id);
 CREATE OR REPLACE VIEW settlements_current AS
 SELECT
     tenant, day,
-    argMax(run_id, (settled_at, run_id)) AS run_id,
-    argMax(state, (settled_at, run_id)) AS state,
-    argMax(window_start, (settled_at, run_id)) AS window_start,
-    argMax(window_end, (settled_at, run_id)) AS window_end,
-    argMax(deliveries, (settled_at, run_id)) AS deliveries,
-    argMax(events, (settled_at, run_id)) AS events,
-    argMax(lake_version, (settled_at, run_id)) AS lake_version,
-    argMax(content_hash, (settled_at, run_id)) AS content_hash,
-    argMax(residual_cells, (settled_at, run_id)) AS residual_cells,
+    argMax(settlements.run_id, (settlements.settled_at, settlements.run_id)) AS run_id,
+    argMax(settlements.state, (settlements.settled_at, settlements.run_id)) AS state,
+    argMax(settlements.window_start, (settlements.settled_at, settlements.run_id)) AS window_start,
+    argMax(settlements.window_end, (settlements.settled_at, settlements.run_id)) AS window_end,
+    argMax(settlements.deliveries, (settlements.settled_at, settlements.run_id)) AS deliveries,
+    argMax(settlements.events, (settlements.settled_at, settlements.run_id)) AS events,
+    argMax(settlements.lake_version, (settlements.settled_at, settlements.run_id)) AS lake_version,
+    argMax(settlements.content_hash, (settlements.settled_at, settlements.run_id)) AS content_hash,
+    argMax(settlements.residual_cells, (settlements.settled_at, settlements.run_id)) AS residual_cells,
     max(settlements.settled_at) AS last_settled_at
 FROM settlements
 GROUP BY tenant, day;
