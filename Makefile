@@ -17,8 +17,8 @@ install: ## Install what is missing: system packages, the Kafka jars, the ClickH
 ui: install ## Build the page into serving/ui/dist
 	@cd serving/ui && { [ -d node_modules ] || npm ci --silent --no-audit --no-fund; } && npm run --silent build
 
-build: ui ## Build the binary
-	cargo build --release --locked --package reckon
+build: ui ## Build the binary (the whole workspace is selected, so that tests find the same dependencies built)
+	cargo build --release --locked --workspace --bins
 
 demo: build ## Replay a year of real purchases, settle it, print the reconciliation, show the page (DEMO_EXIT=1 ends after it)
 	@deploy/local/demo $(RECKON)

@@ -1,6 +1,7 @@
 //! The reconciliation as a table for people, and as one line of JSON for programs.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::presets;
+use comfy_table::{Cell, CellAlignment, Table};
 use reckon_batch::nightly::{Report, ReportRow};
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
@@ -28,7 +29,17 @@ pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
             if report.explained { "every difference is explained: residual 0" } else { "NOT every difference is explained" },
         ));
         for cell in &report.worst {
-            say(&format!("  unexplained: {cell}"));
+            say(&format!(
+                "  unexplained: {} {} {} {:?} {}: speed {}, batch {}, residual {}",
+                cell.cell.day,
+                cell.cell.rollup,
+                cell.cell.event,
+                cell.cell.dimensions,
+                measure_name(cell.measure),
+                cell.speed,
+                cell.batch,
+                cell.residual
+            ));
         }
     }
     say(&serde_json::to_string(&serde_json::json!({
@@ -46,14 +57,14 @@ fn table(report: &Report) -> Table {
         .filter(|reason| report.rows.iter().any(|row| row.reasons.get(reason).is_some_and(|share| *share != 0)))
         .collect();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     let mut header = vec!["rollup", "event", "measure", "speed", "batch", "drift"];
     header.extend(reasons.iter().map(|reason| reason.name()));
     header.extend(["residual", "cells"]);
     table.set_header(header);
     for row in &report.rows {
         let mut cells = vec![
-            Cell::new(row.rollup.to_string()),
+            Cell::new(&row.rollup),
             Cell::new(&row.event),
             Cell::new(row.currency.map_or_else(|| measure_name(row.measure).to_owned(), |currency| currency.to_string())),
         ];
@@ -94,7 +105,7 @@ pub(crate) fn purchase_totals(reports: &[Report]) -> Option<PurchaseTotals> {
     let report = reports.first()?;
     let total = |measure: Measure| {
         let rows = report.rows.iter().filter(move |row| {
-            row.rollup.name() == Rollup::TOTAL && row.event == "purchase" && row.measure == measure
+            row.rollup == Rollup::TOTAL && row.event == "purchase" && row.measure == measure
         });
         rows.map(|row| row.batch).sum::<i128>()
     };
