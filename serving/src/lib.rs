@@ -1,1 +1,120 @@
-//! The read path: merge settled and provisional cells into one answer, with its provenance, and push it live
+//! The read path: merge settled and provisional cells into one answer, with its provenance, and push it live.
+//!
+//! A query is planned over windows: each is answered by exactly one layer, batch before the horizon, speed after it.
+//! [`merge`] is pure and knows neither stores nor clients; [`query`] turns a question into a plan, reads what it needs
+//! from the [`stores`] and words the [`answer`]; [`live`] does so again whenever something changed, once for everybody
+//! who asks the same. The tenant comes from the key alone ([`access`]).
+
+mod access;
+mod answer;
+mod live;
+mod merge;
+mod problem;
+mod query;
+mod reconciliation;
+mod routes;
+mod stores;
+mod tuning;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckon_schemas::catalog::Catalog;
+use reckon_schemas::stores::{ClickHouse, Kafka, Redis};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Access;
+use crate::live::Hub;
+use crate::query::Evaluator;
+use crate::routes::App;
+use crate::stores::{Bounds, Stores};
+pub use crate::tuning::Tuning;
+
+/// How long open requests may take to finish at shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// What serving needs.
+#[derive(Clone)]
+pub struct Config {
+    /// The store of fresh cells; read only.
+    pub redis: Redis,
+    /// The store of cells, drift and settlements; read only.
+    pub clickhouse: ClickHouse,
+    /// For the name of the topic whose progress is told; the log itself is not read.
+    pub kafka: Kafka,
+    /// Tenants, their metrics and their keys.
+    pub catalog: Arc<Catalog>,
+    /// Bounds and intervals.
+    pub tuning: Tuning,
+    /// The documents of other parts' HTTP interfaces, so that one page shows all.
+    pub extra_openapi: Vec<utoipa::openapi::OpenApi>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the addresses, which may hold passwords, nor the keys' hashes.
+        f.debug_struct("Config").field("tuning", &self.tuning).finish_non_exhaustive()
+    }
+}
+
+/// Why serving stopped or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address in the configuration cannot be used as one; correct it.
+    #[error("redis.url: {0}")]
+    RedisUrl(String),
+    /// The listener broke; start again.
+    #[error("the listener: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Answers on the listener until shutdown; then streams end, open requests finish, at most for a few seconds. Neither
+/// store has to be there at the start.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    let tuning = Arc::new(config.tuning);
+    let bounds = Bounds {
+        rows_max: tuning.rows_max,
+        query_timeout: tuning.query_timeout,
+        redis_timeout: tuning.redis_timeout,
+    };
+    let stores = Stores::new(&config.clickhouse, &config.redis, config.kafka.topics.events, bounds)
+        .map_err(|error| Error::RedisUrl(error.to_string()))?;
+    let announcements = stores.redis.client().clone();
+    let access = Arc::new(Access::new(config.catalog, tuning.queries_per_second_max));
+    let tenants = access.tenant_ids().cloned().collect();
+    let evaluator = Evaluator::new(stores, tuning.clone());
+    // Ends with this function, also if the listener breaks.
+    let stop = shutdown.child_token();
+    let _stop_on_return = stop.clone().drop_guard();
+    let hub = Hub::new(evaluator.clone(), tuning.clone(), stop.clone());
+    let ears = hub.clone();
+    let listening = tokio::spawn({
+        let stop = stop.clone();
+        async move { ears.listen(announcements, tenants, stop).await }
+    });
+    let app = App { access, evaluator, hub, tuning, shutdown: stop.clone() };
+    let router = routes::router(app, config.extra_openapi);
+    tracing::info!(address = ?listener.local_addr().ok(), "serving");
+    let drain = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { drain.cancelled().await });
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    let served = tokio::select! {
+        served = server => served,
+        () = overdue => {
+            tracing::warn!("requests were still open at the end of the drain");
+            Ok(())
+        }
+    };
+    stop.cancel();
+    // Only sleeps and reads, all of which end with the token.
+    let _ = tokio::time::timeout(Duration::from_secs(1), listening).await;
+    served.map_err(Error::Listener)
+}

@@ -1,0 +1,193 @@
+//! What is sent to clients. Data time (`from`, `to`, `start`, `end`, `horizon`, `watermark`) and compute time
+//! (`computed_at`, `as_of`) are separate fields everywhere.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::settlement::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Answer {
+    /// Whose numbers these are: the tenant of the key.
+    pub(crate) tenant: String,
+    /// The metric asked for.
+    pub(crate) metric: String,
+    /// What is counted: `count`, `money` or `users`.
+    #[schema(value_type = String)]
+    pub(crate) measure: Measure,
+    /// `events`, `users`, or the currency's ISO 4217 code.
+    pub(crate) unit: String,
+    /// The length of the windows: `1m`, `1h` or `1d`.
+    pub(crate) grain: String,
+    /// The zone that days are in.
+    pub(crate) time_zone: String,
+    /// The rollup that was read.
+    pub(crate) rollup: String,
+    /// The first instant answered: what was asked for, widened to whole windows.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) from: Timestamp,
+    /// The first instant after what is answered, widened likewise.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) to: Timestamp,
+    /// The instant up to which every window is settled; null if nothing is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) horizon: Option<Timestamp>,
+    /// The event time that the speed layer has seen on every partition that has one; null if it has seen none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) watermark: Option<Timestamp>,
+    /// When this answer was computed.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) computed_at: Timestamp,
+    /// How long ago the partition that is the longest behind reported its progress, in milliseconds.
+    pub(crate) speed_lag_ms: Option<i64>,
+    /// Which layer answers which part of the range: without gap, without overlap.
+    pub(crate) coverage: Vec<Coverage>,
+    /// Parts of the range that nobody has counted yet; a missing number there is not a zero.
+    pub(crate) gaps: Vec<Gap>,
+    /// What else there is to know about this answer.
+    pub(crate) notes: Vec<String>,
+    /// Whether groups were left out; `total` has them all the same.
+    pub(crate) truncated: bool,
+    /// All groups together, over the whole range.
+    pub(crate) total: Number,
+    /// All groups together, for each entry of `coverage`.
+    pub(crate) parts: Vec<Part>,
+    /// The groups, the largest first. One group without dimensions if none were asked for.
+    pub(crate) groups: Vec<Group>,
+    /// The groups that were left out, added up, where that can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) other: Option<Group>,
+}
+
+/// A number, and how far it can be trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Number {
+    /// An integer, or a decimal string for money.
+    pub(crate) value: Value,
+    /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch. Whether
+    /// everything was counted yet is what `state` says.
+    pub(crate) method: Method,
+    /// How far the method may be off, in the unit of the value: three standard errors of the sketch, 0 if exact.
+    pub(crate) error_bound: Value,
+    /// `provisional`: it will be replaced. `settled`: it changes only if late events arrive. `restated`: that has
+    /// happened. `closed`: it never changes. A sum is as certain as its least certain part.
+    #[schema(value_type = String)]
+    pub(crate) state: State,
+    /// When the newest of what it is made of was written.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) as_of: Option<Timestamp>,
+    /// The settlement run it comes from; null if it is none or more than one (see `coverage`).
+    pub(crate) run_id: Option<String>,
+}
+
+/// A number's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Value {
+    /// Events or users.
+    Integer(i128),
+    /// Money in the currency's major unit, with exactly its decimals.
+    Decimal(String),
+}
+
+/// How a number was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method {
+    /// Integer arithmetic.
+    Exact,
+    /// A HyperLogLog sketch.
+    Hll,
+}
+
+/// Which layer answers a part of the range.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Coverage {
+    /// The part's first instant.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) from: Timestamp,
+    /// The first instant after it.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) to: Timestamp,
+    /// `batch` or `speed`.
+    pub(crate) layer: LayerName,
+    /// `settled`, `restated`, `closed` or `provisional`.
+    #[schema(value_type = String)]
+    pub(crate) state: State,
+    /// When the newest of it was written.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) as_of: Option<Timestamp>,
+    /// The settlement runs behind it, at most ten.
+    pub(crate) run_ids: Vec<String>,
+}
+
+/// A layer's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LayerName {
+    /// Counted exactly from the lake.
+    Batch,
+    /// Counted while it streamed.
+    Speed,
+}
+
+/// A part of the range that was not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Gap {
+    /// Its first instant.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) from: Timestamp,
+    /// The first instant after it.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) to: Timestamp,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// The number of one part of the range.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Part {
+    /// `batch` or `speed`.
+    pub(crate) layer: LayerName,
+    /// `settled`, `restated`, `closed` or `provisional`.
+    #[schema(value_type = String)]
+    pub(crate) state: State,
+    /// The part's first instant.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) from: Timestamp,
+    /// The first instant after it.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) to: Timestamp,
+    /// Its number.
+    pub(crate) number: Number,
+}
+
+/// The numbers of one combination of dimension values.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Group {
+    /// The values grouped by.
+    pub(crate) dimensions: BTreeMap<String, String>,
+    /// Over the whole range.
+    pub(crate) total: Number,
+    /// For each entry of `coverage`.
+    pub(crate) parts: Vec<Part>,
+    /// By window, in order. A window without a point had no event (if no entry of `gaps` says otherwise).
+    pub(crate) points: Vec<Point>,
+}
+
+/// The number of one window.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Point {
+    /// The window's first instant.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) start: Timestamp,
+    /// The first instant after it.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) end: Timestamp,
+    /// Its number.
+    pub(crate) number: Number,
+}

@@ -1,0 +1,122 @@
+//! Answers that are pushed: one evaluation per question, however many watch it; a client that is slow gets the
+//! newest state when it is ready, never a backlog.
+
+pub(crate) mod change;
+mod feed;
+mod listener;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reckon_schemas::catalog::Tenant;
+use reckon_schemas::ids::TenantId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::feed::{Feed, Seen};
+use crate::problem::Problem;
+use crate::query::Evaluator;
+use crate::query::params::Query;
+use crate::tuning::Tuning;
+
+/// All live queries. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Hub {
+    evaluator: Evaluator,
+    tuning: Arc<Tuning>,
+    shutdown: CancellationToken,
+    // A plain mutex: it is held for a look-up, never across an await.
+    tenants: Arc<Mutex<HashMap<TenantId, Watched>>>,
+}
+
+/// What is watched of one tenant.
+#[derive(Default)]
+struct Watched {
+    clients: usize,
+    feeds: HashMap<Query, Arc<Feed>>,
+}
+
+/// A client's place. Gives it back when dropped.
+pub(crate) struct Subscription {
+    pub(crate) seen: watch::Receiver<Seen>,
+    tenant: TenantId,
+    hub: Hub,
+}
+
+impl Hub {
+    pub(crate) fn new(evaluator: Evaluator, tuning: Arc<Tuning>, shutdown: CancellationToken) -> Self {
+        Self { evaluator, tuning, shutdown, tenants: Arc::default() }
+    }
+
+    /// A place for one more client of a question, which begins to be evaluated if it is not yet.
+    ///
+    /// # Errors
+    /// 429 if the tenant has as many clients or questions as it may have.
+    pub(crate) fn subscribe(&self, query: Query, tenant: &Arc<Tenant>) -> Result<Subscription, Problem> {
+        let mut tenants = self.lock();
+        let watched = tenants.entry(tenant.id.clone()).or_default();
+        if watched.clients >= self.tuning.live_clients_max {
+            return Err(self.full("as many live clients as there may be"));
+        }
+        let feed = match watched.feeds.get(&query) {
+            Some(feed) => feed.clone(),
+            None if watched.feeds.len() >= self.tuning.live_queries_max => {
+                return Err(self.full("as many different live queries as there may be"));
+            }
+            None => {
+                let feed = Arc::new(Feed::new());
+                watched.feeds.insert(query.clone(), feed.clone());
+                self.start(query, tenant.clone(), feed.clone());
+                feed
+            }
+        };
+        watched.clients += 1;
+        Ok(Subscription { seen: feed.latest.subscribe(), tenant: tenant.id.clone(), hub: self.clone() })
+    }
+
+    /// Something of this tenant changed (`None`: perhaps of every tenant).
+    pub(crate) fn wake(&self, tenant: Option<&str>) {
+        let tenants = self.lock();
+        let is_meant = |id: &TenantId| tenant.is_none_or(|tenant| tenant == id.as_str());
+        for (_, watched) in tenants.iter().filter(|(id, _)| is_meant(id)) {
+            watched.feeds.values().for_each(|feed| feed.wake.notify_one());
+        }
+    }
+
+    fn start(&self, query: Query, tenant: Arc<Tenant>, feed: Arc<Feed>) {
+        let hub = self.clone();
+        tokio::spawn(async move {
+            let is_abandoned = || hub.remove_if_abandoned(&tenant.id, &query, &feed);
+            let (evaluator, tuning, shutdown) = (hub.evaluator.clone(), hub.tuning.clone(), hub.shutdown.clone());
+            feed.run(query.clone(), tenant.clone(), evaluator, tuning, shutdown, is_abandoned).await;
+        });
+    }
+
+    /// Under the lock, so that nobody subscribes to a feed that is about to end.
+    fn remove_if_abandoned(&self, tenant: &TenantId, query: &Query, feed: &Feed) -> bool {
+        let mut tenants = self.lock();
+        let is_abandoned = feed.latest.receiver_count() == 0;
+        if is_abandoned && let Some(watched) = tenants.get_mut(tenant) {
+            watched.feeds.remove(query);
+        }
+        is_abandoned
+    }
+
+    fn full(&self, detail: &str) -> Problem {
+        Problem::too_many_requests(format!("this tenant has {detail}"), self.tuning.live_refresh)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
+        // Nothing in here can be left half done by a panic.
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(watched) = self.hub.lock().get_mut(&self.tenant) {
+            watched.clients = watched.clients.saturating_sub(1);
+        }
+    }
+}

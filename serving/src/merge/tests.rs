@@ -1,0 +1,186 @@
+//! Laws of the merge, against an oracle that looks at every window by itself.
+
+use std::sync::Arc;
+
+use jiff::civil::{Date, date};
+use jiff::{Timestamp, ToSpan};
+use proptest::prelude::*;
+use reckon_schemas::settlement::State;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::time::Zone;
+use reckon_schemas::window::{Grain, Window};
+
+use super::plan::{SettledDay, Settlements};
+use super::*;
+
+const ZONES: [&str; 4] = ["UTC", "America/New_York", "Asia/Kolkata", "America/Sao_Paulo"];
+/// A clock change of New York lies in the second week of these days.
+const FIRST_DAY: Date = date(2026, 3, 1);
+
+fn day(offset: i64) -> Date {
+    FIRST_DAY.saturating_add(offset.days())
+}
+
+fn settled(offset: i64, state: State, zone: &Zone) -> SettledDay {
+    let day = day(offset);
+    SettledDay {
+        day,
+        start: zone.day_start(day),
+        end: zone.day_end(day),
+        run_id: Arc::from(format!("run {offset}")),
+        state,
+        settled_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// What one layer counted, for every window and two groups; no two numbers are alike.
+fn cells(windows: &[Window], factor: i128) -> Vec<Cell> {
+    let numbered = windows.iter().zip(1_i128..);
+    numbered
+        .flat_map(|(window, number)| {
+            ["a", "b"].into_iter().zip([1, 1_000_000]).map(move |(key, group)| Cell {
+                window_start: window.start,
+                key: vec![key.to_owned()],
+                tally: Tally::Sum(number * factor * group),
+            })
+        })
+        .collect()
+}
+
+fn counted(batch: Vec<Cell>, speed: Vec<Cell>) -> Counted {
+    Counted { batch, speed, unions: HashMap::new(), zero: Tally::Sum(0) }
+}
+
+proptest! {
+    /// Law 6: at every horizon each window is answered by exactly one layer, the sums are the windows' sums, and the
+    /// pieces cover the range without gap and overlap.
+    #[test]
+    fn merge_equals_an_oracle_at_every_horizon(
+        zone in 0..ZONES.len(),
+        grain in 0..Grain::ALL.len(),
+        states in prop::collection::vec(prop::option::weighted(0.9, 1_usize..4), 0..12),
+        from_hour in -30_i64..200,
+        length_minutes in 1_i64..6_000,
+    ) {
+        let zone = Zone::parse(ZONES[zone]).expect("known");
+        let grain = Grain::ALL[grain];
+        let from = zone.day_start(FIRST_DAY).plus_micros(from_hour * 3_600_000_000);
+        let to = from.plus_micros(length_minutes * 60_000_000);
+        let windows: Vec<Window> = grain.windows_over(from, to, &zone).collect();
+        let states = states.iter().enumerate().filter_map(|(offset, state)| {
+            let state = [State::Settled, State::Restated, State::Closed][(*state)? - 1];
+            Some(settled(i64::try_from(offset).expect("small"), state, &zone))
+        });
+        let settlements = Settlements::new(states.collect(), &zone);
+        let horizon = settlements.horizon();
+        let plan = Plan::new(&windows, settlements, None);
+        let merged = merge(&plan, counted(cells(&windows, 1), cells(&windows, -1_000)))?;
+
+        let is_settled = |window: &Window| horizon.is_some_and(|horizon| window.end <= horizon);
+        let mut total = 0;
+        for (position, window) in windows.iter().enumerate() {
+            let number = i128::try_from(position).expect("small") + 1;
+            let expected = if is_settled(window) { number } else { number * -1_000 };
+            for (group, factor) in [("a", 1), ("b", 1_000_000)] {
+                let group = merged.groups.iter().find(|found| found.key == [group]).expect("it has cells");
+                prop_assert_eq!(&group.points[&position], &Tally::Sum(expected * factor));
+            }
+            total += expected * 1_000_001;
+        }
+        prop_assert_eq!(&merged.total, &Tally::Sum(total));
+        prop_assert_eq!(merged.parts.iter().map(Tally::size).sum::<i128>(), total);
+        for group in &merged.groups {
+            prop_assert_eq!(group.parts.iter().map(Tally::size).sum::<i128>(), group.total.size());
+        }
+        // Coverage, checked here once more without the plan's own assertion.
+        let mut at = windows[0].start;
+        for piece in plan.pieces() {
+            prop_assert_eq!(piece.from, at);
+            prop_assert!(piece.from < piece.to);
+            prop_assert_eq!(piece.layer == Layer::Speed, piece.state == State::Provisional);
+            for window in &windows[piece.windows.clone()] {
+                prop_assert_eq!(is_settled(window), piece.layer == Layer::Batch);
+            }
+            at = piece.to;
+        }
+        prop_assert_eq!(at, windows[windows.len() - 1].end);
+    }
+}
+
+fn plan_of_days(count: i64, settled_days: i64) -> (Plan, Vec<Window>) {
+    let zone = Zone::UTC;
+    let windows: Vec<Window> =
+        Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(count)), &zone).collect();
+    let days = (0..settled_days).map(|offset| settled(offset, State::Settled, &zone)).collect();
+    (Plan::new(&windows, Settlements::new(days, &zone), None), windows)
+}
+
+#[test]
+fn the_provenance_of_a_sum_is_that_of_its_least_certain_part() {
+    let zone = Zone::UTC;
+    let windows: Vec<Window> =
+        Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(4)), &zone).collect();
+    let states = [State::Closed, State::Restated, State::Settled];
+    let days = states.into_iter().zip(0..).map(|(state, offset)| settled(offset, state, &zone)).collect();
+    let plan = Plan::new(&windows, Settlements::new(days, &zone), None);
+    assert_eq!(plan.provenance(0..1).state, State::Closed);
+    assert_eq!(plan.provenance(0..3).state, State::Restated);
+    assert_eq!(plan.provenance(0..3).layer, Some(Layer::Batch));
+    assert_eq!(plan.provenance(0..3).run_ids.len(), 3);
+    assert_eq!((plan.provenance(0..4).state, plan.provenance(0..4).layer), (State::Provisional, None));
+    assert_eq!(plan.provenance(3..4).layer, Some(Layer::Speed));
+    assert!(plan.provenance(3..4).run_ids.is_empty());
+}
+
+fn sketch(users: std::ops::Range<u32>) -> Sketch {
+    let mut sketch = Sketch::new();
+    users.for_each(|user| sketch.insert(&user.to_le_bytes()));
+    sketch
+}
+
+fn users_cell(window: &Window, tally: Tally) -> Cell {
+    Cell { window_start: window.start, key: Vec::new(), tally }
+}
+
+#[test]
+fn users_of_both_layers_are_united_and_not_added() {
+    let (plan, windows) = plan_of_days(3, 2);
+    let batch = windows[..2].iter().map(|window| users_cell(window, Tally::exact_users(60))).collect();
+    let speed = vec![users_cell(&windows[2], Tally::sketched_users(sketch(50..120)))];
+    let whole = Tally::Users(tally::Users { exact: Some(90), sketch: Some(sketch(0..90)) });
+    let keys = [Some(Vec::new()), None];
+    let unions = keys.into_iter().map(|key| ((Some(0), key), whole.clone())).collect();
+    let zero = Tally::sketched_users(Sketch::new());
+    let merged = merge(&plan, Counted { batch, speed, unions, zero }).expect("complete");
+    assert_eq!(merged.parts.iter().map(Tally::size).collect::<Vec<_>>(), [90, 70]);
+    assert_eq!(merged.total, Tally::sketched_users(sketch(0..120)));
+    assert_eq!(merged.groups[0].points[&1], Tally::exact_users(60));
+}
+
+#[test]
+fn users_without_a_union_are_an_error_and_not_a_wrong_number() {
+    let (plan, windows) = plan_of_days(2, 2);
+    let batch = windows.iter().map(|window| users_cell(window, Tally::exact_users(60))).collect();
+    let zero = Tally::sketched_users(Sketch::new());
+    let counted = Counted { batch, speed: Vec::new(), unions: HashMap::new(), zero };
+    assert_eq!(merge(&plan, counted).err(), Some(MergeError::Incomplete));
+}
+
+#[test]
+fn overflow_is_an_error() {
+    let (plan, windows) = plan_of_days(2, 0);
+    let cell = |window: &Window| Cell { window_start: window.start, key: vec![], tally: Tally::Sum(i128::MAX) };
+    let merged = merge(&plan, counted(vec![], windows.iter().map(cell).collect()));
+    assert_eq!(merged.err(), Some(MergeError::Overflow));
+}
+
+#[test]
+fn what_is_cut_off_is_added_up() {
+    let (plan, windows) = plan_of_days(2, 1);
+    let mut merged = merge(&plan, counted(cells(&windows, 1), cells(&windows, 1))).expect("fits");
+    assert_eq!(merged.groups[0].key, ["b"]);
+    let other = merged.truncate(1).expect("sums add up");
+    assert_eq!((merged.groups.len(), other.total.size(), other.points.len()), (1, 3, 2));
+    assert_eq!(merged.total, Tally::Sum(3_000_003));
+    assert!(merged.truncate(1).is_none());
+}

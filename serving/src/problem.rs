@@ -1,0 +1,123 @@
+//! Errors as clients see them: RFC 9457 `application/problem+json`.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Something that was refused or failed, in a form for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Which kind it is: one of a fixed set of names.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    /// The kind in words.
+    pub(crate) title: &'static str,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What is wrong here, and what can be done.
+    pub(crate) detail: String,
+    /// The query parameter that is at fault, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parameter: Option<&'static str>,
+    /// After how many seconds it is worth to try again; also in the `Retry-After` header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), parameter: None, retry_after_s: None }
+    }
+
+    pub(crate) fn invalid_parameter(parameter: &'static str, detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter cannot be read", detail);
+        Self { parameter: Some(parameter), ..problem }
+    }
+
+    /// A parameter that can be read and asks for what there is not, or for more than there may be.
+    pub(crate) fn not_answerable(parameter: &'static str, detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let problem = Self::new(status, "not-answerable", "This question cannot be answered", detail);
+        Self { parameter: Some(parameter), ..problem }
+    }
+
+    pub(crate) fn too_much() -> Self {
+        let detail = "there are too many numbers in this answer: ask for a shorter range, a coarser grain or fewer \
+                      dimensions";
+        Self::not_answerable("from", detail)
+    }
+
+    pub(crate) fn unreadable_query(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "The query string cannot be read", detail)
+    }
+
+    pub(crate) fn too_long(query_string_bytes_max: usize, header_bytes_max: usize) -> Self {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let detail = format!(
+            "at most {query_string_bytes_max} bytes of query string and {header_bytes_max} bytes of headers are read"
+        );
+        Self::new(status, "too-long", "The request is too long", detail)
+    }
+
+    /// The same words for a key that does not exist, is wrong or has expired.
+    pub(crate) fn unauthorized() -> Self {
+        let detail = "send a valid read key as `Authorization: Bearer <key>`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The key is not valid", detail)
+    }
+
+    pub(crate) fn forbidden() -> Self {
+        let detail = "this key is valid, but not for reading: use a key with the scope `read`";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "The key does not have the scope that this needs", detail)
+    }
+
+    /// The same words for what does not exist and for what belongs to somebody else.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "everything here is read with GET";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not supported", detail)
+    }
+
+    pub(crate) fn too_many_requests(detail: impl Into<String>, after: Duration) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "too-many-requests", "The quota is used up", detail).retry_after(after)
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unavailable", "The numbers cannot be read right now", detail)
+            .retry_after(Duration::from_secs(5))
+    }
+
+    pub(crate) fn internal() -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "internal", "Something is broken here", "the operator finds the cause in the log")
+    }
+
+    fn retry_after(self, after: Duration) -> Self {
+        // Rounded up: who comes back after zero seconds is refused again.
+        Self { retry_after_s: Some(after.as_secs() + u64::from(after.subsec_nanos() > 0).max(1)), ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(after_s) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"reckon\""));
+        }
+        response
+    }
+}

@@ -1,0 +1,212 @@
+//! Reading a query's parameters. What comes out is normalised: equal questions are equal values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::Date;
+use reckon_schemas::cell::ROLLUP_DIMENSIONS_MAX;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::{Grain, Window};
+
+use crate::problem::Problem;
+
+/// The longest value of any parameter, in bytes.
+const VALUE_BYTES_MAX: usize = 1024;
+/// The most filters.
+const FILTERS_MAX: usize = 64;
+/// Without `from`, this much time before `to` is answered.
+const DEFAULT_SPAN_US: i64 = 24 * 3600 * 1_000_000;
+
+/// A question, not yet held against a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Query {
+    pub(crate) metric: String,
+    pub(crate) grain: Grain,
+    pub(crate) by: Vec<String>,
+    /// Dimension to the values allowed.
+    pub(crate) filters: BTreeMap<String, BTreeSet<String>>,
+    from: Option<Moment>,
+    to: Option<Moment>,
+}
+
+/// A border of the range, as it was written: a date means its first instant in the tenant's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Moment {
+    Instant(EventTime),
+    Day(Date),
+}
+
+impl Query {
+    /// Reads the parameters of a query string.
+    ///
+    /// # Errors
+    /// 400 that names the parameter.
+    pub(crate) fn parse(pairs: &[(String, String)]) -> Result<Self, Problem> {
+        let mut single: BTreeMap<&'static str, &str> = BTreeMap::new();
+        let mut filters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (name, value) in pairs {
+            let name = known(name)?;
+            if value.len() > VALUE_BYTES_MAX {
+                return Err(Problem::invalid_parameter(name, format!("longer than {VALUE_BYTES_MAX} bytes")));
+            }
+            if name == "filter" {
+                let (dimension, value) = value.split_once(':').ok_or_else(|| {
+                    Problem::invalid_parameter(name, "write it as `dimension:value`, once for each value")
+                })?;
+                filters.entry(dimension.to_owned()).or_default().insert(value.to_owned());
+            } else if single.insert(name, value).is_some() {
+                return Err(Problem::invalid_parameter(name, "given more than once"));
+            }
+        }
+        if filters.values().map(BTreeSet::len).sum::<usize>() > FILTERS_MAX || filters.len() > ROLLUP_DIMENSIONS_MAX {
+            return Err(Problem::invalid_parameter("filter", format!("more than {FILTERS_MAX} filters")));
+        }
+        let metric = single.get("metric").filter(|metric| !metric.is_empty());
+        let metric = metric.ok_or_else(|| Problem::invalid_parameter("metric", "say which metric"))?;
+        let grain = single.get("grain").copied().unwrap_or(Grain::Hour.name());
+        Ok(Self {
+            metric: (*metric).to_owned(),
+            grain: grain.parse().map_err(|error| Problem::invalid_parameter("grain", format!("{error}")))?,
+            by: dimensions(single.get("by").copied().unwrap_or_default())?,
+            filters,
+            from: single.get("from").map(|text| moment("from", text)).transpose()?,
+            to: single.get("to").map(|text| moment("to", text)).transpose()?,
+        })
+    }
+
+    /// The windows asked for: whole ones, without a gap, at least one and at most `windows_max`.
+    ///
+    /// # Errors
+    /// 400 if the range is empty, 422 if it has too many windows.
+    pub(crate) fn windows(&self, now: EventTime, zone: &Zone, windows_max: usize) -> Result<Vec<Window>, Problem> {
+        let to = self.to.map_or(now.plus_micros(1), |to| to.at(zone));
+        let from = self.from.map_or(to.plus_micros(-DEFAULT_SPAN_US), |from| from.at(zone));
+        if from >= to {
+            return Err(Problem::invalid_parameter("from", format!("{from} is not before `to`, which is {to}")));
+        }
+        let windows: Vec<Window> = self.grain.windows_over(from, to, zone).take(windows_max + 1).collect();
+        if windows.len() > windows_max {
+            let detail = format!("more than {windows_max} windows: ask for a shorter range or a coarser grain");
+            return Err(Problem::not_answerable("from", detail));
+        }
+        Ok(windows)
+    }
+}
+
+impl Moment {
+    fn at(self, zone: &Zone) -> EventTime {
+        match self {
+            Moment::Instant(at) => at,
+            Moment::Day(day) => zone.day_start(day),
+        }
+    }
+}
+
+fn known(name: &str) -> Result<&'static str, Problem> {
+    const KNOWN: [&str; 6] = ["metric", "from", "to", "grain", "by", "filter"];
+    KNOWN.into_iter().find(|known| *known == name).ok_or_else(|| {
+        let shown: String = name.chars().take(64).collect();
+        let detail = format!("there is no parameter {shown:?}; there are: {}", KNOWN.join(", "));
+        Problem { parameter: None, ..Problem::invalid_parameter("", detail) }
+    })
+}
+
+fn dimensions(text: &str) -> Result<Vec<String>, Problem> {
+    let mut dimensions: Vec<String> = Vec::new();
+    for dimension in text.split(',').filter(|dimension| !dimension.is_empty()) {
+        if dimensions.iter().any(|other| other == dimension) || dimensions.len() == ROLLUP_DIMENSIONS_MAX {
+            let detail = format!("at most {ROLLUP_DIMENSIONS_MAX} dimensions, each once, separated by commas");
+            return Err(Problem::invalid_parameter("by", detail));
+        }
+        dimensions.push(dimension.to_owned());
+    }
+    Ok(dimensions)
+}
+
+fn moment(name: &'static str, text: &str) -> Result<Moment, Problem> {
+    let moment = match text.parse::<Date>() {
+        Ok(day) if text.len() == "2026-01-31".len() => Some(Moment::Day(day)),
+        _ => text.parse().ok().map(|at| Moment::Instant(EventTime::from_timestamp(at))),
+    };
+    moment.filter(Moment::is_plausible).ok_or_else(|| {
+        let detail = "write a date (2026-01-31) or an instant (2026-01-31T12:00:00Z) of the years 1900 to 9998; \
+                      a `+` in an offset is written %2B";
+        Problem::invalid_parameter(name, detail)
+    })
+}
+
+impl Moment {
+    /// Away from the ends of the calendar, where windows would be cut short.
+    fn is_plausible(&self) -> bool {
+        let year = match self {
+            Moment::Instant(at) => Zone::UTC.day_of(*at).year(),
+            Moment::Day(day) => day.year(),
+        };
+        (1900..=9998).contains(&year)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Query, Problem> {
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        let pairs: Vec<(String, String)> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Query::parse(&pairs)
+    }
+
+    fn span(query: &str, zone: &str) -> (usize, String, String) {
+        let now = EventTime::from_timestamp("2026-03-30T10:30:30Z".parse().expect("valid"));
+        let zone = Zone::parse(zone).expect("known");
+        let windows = parse(query).expect("valid").windows(now, &zone, 100).expect("answerable");
+        (windows.len(), windows[0].start.to_string(), windows[windows.len() - 1].end.to_string())
+    }
+
+    #[test]
+    fn equal_questions_are_equal() {
+        let a = parse("metric=m&filter=d:2&filter=d:1&grain=1h").expect("valid");
+        let b = parse("filter=d:1&metric=m&filter=d:2&filter=d:1").expect("valid");
+        assert_eq!(a, b);
+        assert_ne!(a, parse("metric=m&filter=d:1").expect("valid"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (query, parameter) in [
+            ("grain=1d", "metric"),
+            ("metric=", "metric"),
+            ("metric=m&metric=n", "metric"),
+            ("metric=m&grain=1w", "grain"),
+            ("metric=m&from=yesterday", "from"),
+            ("metric=m&from=2026-02-30", "from"),
+            ("metric=m&to=-009999-01-01T00:00:00Z", "to"),
+            ("metric=m&by=a,a", "by"),
+            ("metric=m&filter=a", "filter"),
+        ] {
+            let problem = parse(query).expect_err(query);
+            assert_eq!((problem.status, problem.parameter), (400, Some(parameter)), "{query}");
+        }
+        let problem = parse("metric=m&tenant=other").expect_err("not a parameter");
+        assert_eq!((problem.status, problem.parameter), (400, None));
+    }
+
+    #[test]
+    fn ranges_are_widened_to_whole_windows() {
+        let hours = span("metric=m", "UTC");
+        assert_eq!(hours, (25, "2026-03-29T10:00:00Z".to_owned(), "2026-03-30T11:00:00Z".to_owned()));
+        // The clocks go forward on 2026-03-29, so that day has 23 hours.
+        let days = span("metric=m&grain=1d&from=2026-03-29&to=2026-03-30", "Europe/Berlin");
+        assert_eq!(days, (1, "2026-03-28T23:00:00Z".to_owned(), "2026-03-29T22:00:00Z".to_owned()));
+        let minute = span("metric=m&grain=1m&from=2026-01-01T00:00:59Z&to=2026-01-01T00:01:00Z", "UTC");
+        assert_eq!(minute, (1, "2026-01-01T00:00:00Z".to_owned(), "2026-01-01T00:01:00Z".to_owned()));
+    }
+
+    #[test]
+    fn ranges_are_bounded() {
+        let windows = |query: &str| parse(query).expect("readable").windows(EventTime(0), &Zone::UTC, 100);
+        let status = |query: &str| windows(query).expect_err(query).status;
+        assert_eq!(status("metric=m&grain=1m&from=1900-01-01&to=9998-01-01"), 422);
+        assert_eq!(status("metric=m&from=2026-01-02&to=2026-01-01"), 400);
+        assert_eq!(status("metric=m&from=2026-01-01&to=2026-01-01"), 400);
+    }
+}

@@ -1,0 +1,162 @@
+//! From merged numbers to the answer that is sent: units, provenance, gaps.
+
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::time::EventTime;
+
+use super::Context;
+use super::selection::Selection;
+use crate::answer::{Answer, Coverage, Gap, Group, LayerName, Method, Number, Part, Point, Value};
+use crate::merge::plan::{Layer, Piece, Plan, Provenance};
+use crate::merge::tally::Tally;
+use crate::merge::{self, Merged};
+
+/// The most settlement runs that are named for one part of a range.
+const RUN_IDS_MAX: usize = 10;
+
+/// Says the merged numbers.
+pub(super) fn answer(context: Context<'_>, merged: &Merged, other: Option<&merge::Group>, is_truncated: bool) -> Answer {
+    let Context { query, tenant, selection, plan, progress, now, notes } = context;
+    let words = Words::new(selection, plan);
+    let (from, to) = plan.span(0..plan.len()).unwrap_or_default();
+    let mut groups: Vec<Group> = merged.groups.iter().map(|group| words.group(group)).collect();
+    if groups.is_empty() && selection.by.is_empty() {
+        // Nothing happened at all: still one series.
+        groups.push(Group {
+            dimensions: Default::default(),
+            total: words.number(&words.whole, &merged.total),
+            parts: words.parts(&merged.parts),
+            points: Vec::new(),
+        });
+    }
+    Answer {
+        tenant: tenant.id.to_string(),
+        metric: query.metric.clone(),
+        measure: selection.measure,
+        unit: selection.unit().to_owned(),
+        grain: selection.grain.to_string(),
+        time_zone: tenant.time_zone.name().to_owned(),
+        rollup: selection.rollup.name().to_owned(),
+        from: from.to_timestamp(),
+        to: to.to_timestamp(),
+        horizon: plan.horizon().map(EventTime::to_timestamp),
+        watermark: progress.watermark().map(EventTime::to_timestamp),
+        computed_at: now,
+        speed_lag_ms: progress.lag_ms(now),
+        coverage: words.coverage(),
+        gaps: gaps(plan, progress.is_empty()),
+        notes,
+        truncated: is_truncated,
+        total: words.number(&words.whole, &merged.total),
+        parts: words.parts(&merged.parts),
+        groups,
+        other: other.map(|rest| words.group(rest)),
+    }
+}
+
+/// What all numbers of one answer have in common. The provenance of long ranges is the same for every group, so it is
+/// found once.
+struct Words<'a> {
+    selection: &'a Selection,
+    plan: &'a Plan,
+    whole: Provenance,
+    pieces: Vec<Provenance>,
+}
+
+impl<'a> Words<'a> {
+    fn new(selection: &'a Selection, plan: &'a Plan) -> Self {
+        let pieces = plan.pieces().iter().map(|piece| plan.provenance(piece.windows.clone())).collect();
+        Self { selection, plan, whole: plan.provenance(0..plan.len()), pieces }
+    }
+
+    fn group(&self, group: &merge::Group) -> Group {
+        let names = self.selection.by.iter().map(|index| self.selection.rollup.dimensions()[*index].clone());
+        let points = group.points.iter().map(|(index, tally)| {
+            let window = self.plan.window(*index);
+            Point {
+                start: window.start.to_timestamp(),
+                end: window.end.to_timestamp(),
+                number: self.number(&self.plan.provenance(*index..*index + 1), tally),
+            }
+        });
+        Group {
+            dimensions: names.zip(group.key.iter().cloned()).collect(),
+            total: self.number(&self.whole, &group.total),
+            parts: self.parts(&group.parts),
+            points: points.collect(),
+        }
+    }
+
+    fn parts(&self, tallies: &[Tally]) -> Vec<Part> {
+        let pieces = self.plan.pieces().iter().zip(&self.pieces);
+        let part = |((piece, provenance), tally): ((&Piece, &Provenance), &Tally)| Part {
+            layer: layer_name(piece.layer),
+            state: piece.state,
+            from: piece.from.to_timestamp(),
+            to: piece.to.to_timestamp(),
+            number: self.number(provenance, tally),
+        };
+        pieces.zip(tallies).map(part).collect()
+    }
+
+    fn coverage(&self) -> Vec<Coverage> {
+        let pieces = self.plan.pieces().iter().zip(&self.pieces);
+        let said = pieces.map(|(piece, provenance)| Coverage {
+            from: piece.from.to_timestamp(),
+            to: piece.to.to_timestamp(),
+            layer: layer_name(piece.layer),
+            state: piece.state,
+            as_of: provenance.as_of,
+            run_ids: provenance.run_ids.iter().take(RUN_IDS_MAX).map(ToString::to_string).collect(),
+        });
+        said.collect()
+    }
+
+    fn number(&self, provenance: &Provenance, tally: &Tally) -> Number {
+        let (value, method, error_bound) = match tally {
+            Tally::Sum(sum) => (*sum, Method::Exact, 0),
+            Tally::Users(users) if users.exact.is_some() => (i128::from(users.count()), Method::Exact, 0),
+            Tally::Users(users) => {
+                let error_bound = users.sketch.as_ref().map_or(0, Sketch::error_bound);
+                (i128::from(users.count()), Method::Hll, i128::from(error_bound))
+            }
+        };
+        let run_id = match (provenance.layer, provenance.run_ids.as_slice()) {
+            (Some(Layer::Batch), [one]) => Some(one.to_string()),
+            _ => None,
+        };
+        Number {
+            value: self.in_unit(value),
+            method,
+            error_bound: self.in_unit(error_bound),
+            state: provenance.state,
+            as_of: provenance.as_of,
+            run_id,
+        }
+    }
+
+    fn in_unit(&self, amount: i128) -> Value {
+        match (self.selection.measure, self.selection.currency) {
+            (Measure::Money, Some(currency)) => Value::Decimal(currency.format_minor(amount)),
+            _ => Value::Integer(amount),
+        }
+    }
+}
+
+/// Provisional windows of which the speed layer has never said anything are not zero, they are unknown.
+fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
+    let span = plan.span(plan.windows_of(Layer::Speed)).filter(|_| nothing_counted);
+    let gap = |(from, to): (EventTime, EventTime)| Gap {
+        from: from.to_timestamp(),
+        to: to.to_timestamp(),
+        reason: "not settled yet, and the speed layer has not counted anything yet".to_owned(),
+    };
+    span.map(gap).into_iter().collect()
+}
+
+const fn layer_name(layer: Layer) -> LayerName {
+    match layer {
+        Layer::Batch => LayerName::Batch,
+        Layer::Speed => LayerName::Speed,
+    }
+}

@@ -1,0 +1,187 @@
+//! The handlers.
+
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, extract};
+use jiff::Timestamp;
+use reckon_schemas::catalog::{Measure, Metric};
+use reckon_schemas::window::Grain;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use crate::access::Reader;
+use crate::answer::Answer;
+use crate::live::change::LiveMessage;
+use crate::problem::Problem;
+use crate::query::params::Query;
+use crate::query::store_problem;
+use crate::reconciliation::Reconciliation;
+
+type Pairs = Result<extract::Query<Vec<(String, String)>>, QueryRejection>;
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct CatalogAnswer {
+    /// The tenant of the key.
+    tenant: String,
+    /// The zone that its days are in.
+    time_zone: String,
+    /// The numbers.
+    metrics: Vec<MetricAnswer>,
+    /// Their dimensions: names joined by `,`; `total` has none.
+    rollups: Vec<String>,
+    /// The lengths of windows.
+    grains: Vec<&'static str>,
+}
+
+/// A number that can be asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct MetricAnswer {
+    /// The name to ask by.
+    name: String,
+    /// The events that count.
+    event: String,
+    /// What is counted of them: `count`, `money` or `users`.
+    #[schema(value_type = String)]
+    measure: Measure,
+    /// For money: its ISO 4217 code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    currency: Option<reckon_schemas::money::Currency>,
+}
+
+/// Answers a question about one metric.
+///
+/// Each window of the range is answered by exactly one layer: batch up to the horizon, speed after it. At most 10,000
+/// windows, 100 groups (the largest) and 100,000 points by default.
+#[utoipa::path(get, path = "/v1/query", tag = "read", security(("read_key" = [])),
+    params(
+        ("metric" = String, Query, description = "A metric of the catalog"),
+        ("from" = Option<String>, Query, description = "The first instant: RFC 3339, or a date, which means its first instant in the tenant's zone. 24 hours before `to` by default; widened to whole windows"),
+        ("to" = Option<String>, Query, description = "The first instant after the range, written likewise; now by default"),
+        ("grain" = Option<String>, Query, description = "`1m`, `1h` (the default) or `1d`, the calendar day in the tenant's zone"),
+        ("by" = Option<String>, Query, description = "Dimensions to group by, separated by commas; some rollup of the catalog has to have them all"),
+        ("filter" = Option<Vec<String>>, Query, description = "`dimension:value`, as often as needed: values of one dimension are alternatives, dimensions have to hold all"),
+    ),
+    responses(
+        (status = 200, description = "The answer", body = Answer),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such metric", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No rollup has these dimensions, or the answer would be too large", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn query(State(app): State<App>, reader: Reader, pairs: Pairs) -> Result<Response, Problem> {
+    let query = parse(pairs)?;
+    let answer = app.evaluator.answer(&query, &reader.0, Timestamp::now()).await?;
+    Ok(fresh(Json(answer)))
+}
+
+/// The same question, answered again whenever its answer changes.
+///
+/// Server-sent events `snapshot` and `change`, each with a sequence number as its `id`, and heartbeat comments every
+/// 15 seconds. `Last-Event-ID` resumes. An event `problem` says why the stream ends.
+#[utoipa::path(get, path = "/v1/live", tag = "read", security(("read_key" = [])),
+    params(
+        ("metric" = String, Query, description = "As for /v1/query, like all other parameters"),
+        ("from" = Option<String>, Query, description = "As for /v1/query"),
+        ("to" = Option<String>, Query, description = "As for /v1/query; without it the range moves on with the time"),
+        ("grain" = Option<String>, Query, description = "As for /v1/query"),
+        ("by" = Option<String>, Query, description = "As for /v1/query"),
+        ("filter" = Option<Vec<String>>, Query, description = "As for /v1/query"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last sequence number seen"),
+    ),
+    responses(
+        (status = 200, description = "The stream", body = LiveMessage, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such metric", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many live clients or questions; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn live(
+    State(app): State<App>,
+    reader: Reader,
+    headers: HeaderMap,
+    pairs: Pairs,
+) -> Result<Response, Problem> {
+    let query = parse(pairs)?;
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let mut subscription = app.hub.subscribe(query, &reader.0)?;
+    subscription.ready().await?;
+    Ok(fresh(subscription.into_sse(seen, app.tuning.heartbeat, app.shutdown.clone())))
+}
+
+/// The newest settlement run and its comparison with the speed layer.
+#[utoipa::path(get, path = "/v1/reconciliations/latest", tag = "read", security(("read_key" = [])),
+    responses(
+        (status = 200, description = "The comparison", body = Reconciliation),
+        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Nothing was settled yet", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn latest_reconciliation(State(app): State<App>, reader: Reader) -> Result<Response, Problem> {
+    let latest = app.evaluator.stores().clickhouse.latest_reconciliation(&reader.0).await;
+    let latest = latest.map_err(|error| store_problem(&error))?;
+    let latest = latest.ok_or_else(|| Problem::not_found("nothing was settled yet: run `reckon nightly`"))?;
+    Ok(fresh(Json(latest)))
+}
+
+/// What can be asked for.
+#[utoipa::path(get, path = "/v1/catalog", tag = "read", security(("read_key" = [])),
+    responses(
+        (status = 200, description = "Metrics, rollups and grains", body = CatalogAnswer),
+        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn catalog(reader: Reader) -> Response {
+    let tenant = reader.0;
+    let metric = |metric: &Metric| MetricAnswer {
+        name: metric.name.clone(),
+        event: metric.event.clone(),
+        measure: metric.measure,
+        currency: metric.currency,
+    };
+    fresh(Json(CatalogAnswer {
+        tenant: tenant.id.to_string(),
+        time_zone: tenant.time_zone.name().to_owned(),
+        metrics: tenant.metrics.iter().map(metric).collect(),
+        rollups: tenant.counted_rollups().iter().map(ToString::to_string).collect(),
+        grains: Grain::ALL.map(Grain::name).to_vec(),
+    }))
+}
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/healthz", tag = "operate", responses((status = 200, description = "It runs")))]
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether questions can be answered: ClickHouse has to be there; without Redis answers are a little older.
+#[utoipa::path(get, path = "/readyz", tag = "operate",
+    responses(
+        (status = 200, description = "They can"),
+        (status = 503, description = "ClickHouse does not answer", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
+    let stores = app.evaluator.stores();
+    let (clickhouse, redis) = tokio::join!(stores.clickhouse.ping(), stores.redis.ping());
+    clickhouse.map_err(|error| store_problem(&error))?;
+    Ok(if redis.is_ok() { "ready\n" } else { "ready, without Redis\n" })
+}
+
+fn parse(pairs: Pairs) -> Result<Query, Problem> {
+    let extract::Query(pairs) = pairs.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
+    Query::parse(&pairs)
+}
+
+/// Answers belong to one key and one moment: no cache in between may keep them.
+fn fresh(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

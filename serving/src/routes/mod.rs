@@ -1,0 +1,104 @@
+//! The public listener: what is answered under which path, and what bounds every request.
+
+mod api;
+mod openapi;
+mod page;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRef, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::access::Access;
+use crate::live::Hub;
+use crate::problem::Problem;
+use crate::query::Evaluator;
+use crate::tuning::Tuning;
+
+/// The longest query string, in bytes.
+const QUERY_STRING_BYTES_MAX: usize = 8 * 1024;
+/// The most bytes of all headers' values together.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Nothing here reads a body.
+const BODY_BYTES_MAX: usize = 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) access: Arc<Access>,
+    pub(crate) evaluator: Evaluator,
+    pub(crate) hub: Hub,
+    pub(crate) tuning: Arc<Tuning>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl FromRef<App> for Arc<Access> {
+    fn from_ref(app: &App) -> Self {
+        app.access.clone()
+    }
+}
+
+/// Every route. `extra` are the documents of other parts' interfaces, shown together with this one's.
+pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
+    // Longer than a query's own limit, which answers with a problem document.
+    let time_max = app.tuning.query_timeout * 2;
+    let answered_at_once = Router::new()
+        .route("/v1/query", get(api::query))
+        .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
+        .route("/v1/catalog", get(api::catalog))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .merge(openapi::router(extra))
+        .merge(page::router())
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))
+        .layer(CompressionLayer::new());
+    Router::new()
+        .route("/v1/live", get(api::live))
+        .merge(answered_at_once)
+        .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(app)
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(bounded_head))
+        .layer(constant_header(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+        ))
+        .layer(constant_header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(constant_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(constant_header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+fn constant_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+}
+
+async fn bounded_head(request: Request, next: Next) -> Response {
+    let query_bytes = request.uri().query().map_or(0, str::len);
+    let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if query_bytes > QUERY_STRING_BYTES_MAX || header_bytes > HEADER_BYTES_MAX {
+        return Problem::too_long(QUERY_STRING_BYTES_MAX, HEADER_BYTES_MAX).into_response();
+    }
+    next.run(request).await
+}
+
+// The signature is that of the layer.
+#[expect(clippy::needless_pass_by_value)]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text, "a request handler panicked");
+    Problem::internal().into_response()
+}

@@ -1,0 +1,62 @@
+//! The description of the interface, generated from the handlers, and a page to try it.
+
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::{App, api};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Reckon",
+        description = "Numbers that say where they come from: settled or provisional, exact or estimated, and how far off they can be."
+    ),
+    paths(api::query, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
+    modifiers(&ReadKey),
+    tags((name = "read", description = "Ask for numbers"), (name = "operate", description = "For probes"))
+)]
+struct Description;
+
+struct ReadKey;
+
+impl Modify for ReadKey {
+    fn modify(&self, document: &mut Document) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key with the scope `read`"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("read_key", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+/// The document of everything that can be asked for here, and of `extra` interfaces beside it.
+pub(crate) fn document(extra: Vec<Document>) -> Document {
+    let mut document = Description::openapi();
+    for other in extra {
+        document.merge(other);
+    }
+    document
+}
+
+/// `/openapi.json` and `/docs`.
+pub(super) fn router(extra: Vec<Document>) -> Router<App> {
+    let document = document(extra);
+    let page = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+    let page: Router<App> = page.into();
+    page.route("/openapi.json", get(async move || Json(document.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described() {
+        let text = serde_json::to_string(&document(vec![])).expect("serialises");
+        for part in ["/v1/query", "/v1/live", "/v1/reconciliations/latest", "/v1/catalog", "read_key", "LiveMessage"] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+}

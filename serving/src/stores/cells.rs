@@ -1,0 +1,306 @@
+//! Reading cells from ClickHouse. Every statement is a constant; what a client sent is bound as a parameter.
+
+use clickhouse::Row;
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::time::EventTime;
+use serde::Deserialize;
+use serde_with::{Bytes, serde_as};
+
+use super::StoreError;
+use super::clickhouse::{ClickHouse, Statement, broken};
+use crate::merge::fresh::{FreshShares, Share};
+use crate::merge::plan::SettledDay;
+use crate::merge::tally::{Tally, Users};
+use crate::merge::{Cell, Key};
+use crate::query::selection::Selection;
+
+/// The conditions that every statement shares.
+macro_rules! selected {
+    () => {
+        " tenant = {tenant:String} AND rollup = {rollup:String} AND event = {event:String}
+          AND arrayAll((i, allowed) -> has(allowed, dimensions[i]),
+                       {filter_dimensions:Array(UInt8)}, {filter_values:Array(Array(String))})"
+    };
+}
+
+/// The windows of one grain in a range.
+macro_rules! windows {
+    () => {
+        " AND grain = {grain:String}
+          AND window_start >= fromUnixTimestamp64Micro({from:Int64})
+          AND window_start < fromUnixTimestamp64Micro({to:Int64})"
+    };
+}
+
+macro_rules! key {
+    () => {
+        "arrayMap(i -> dimensions[i], {by:Array(UInt8)}) AS key"
+    };
+}
+
+/// Sums of 128 bits are added in 256, so that what does not fit is seen instead of wrapped.
+macro_rules! amount {
+    () => {
+        "toInt256(if({measure:String} = 'money', money[{currency:String}], toInt128(count)))"
+    };
+}
+
+macro_rules! union {
+    () => {
+        "toString(uniqCombined64MergeState(14)(CAST(users, 'AggregateFunction(uniqCombined64(14), UInt64)')))"
+    };
+}
+
+macro_rules! settled {
+    () => {
+        concat!(
+            " FROM settled_cells_raw WHERE",
+            selected!(),
+            windows!(),
+            " AND (day, run_id) IN {settled:Array(Tuple(Date32, String))} GROUP BY bucket, key"
+        )
+    };
+}
+
+macro_rules! provisional {
+    () => {
+        concat!(" FROM speed_cells_raw FINAL WHERE", selected!(), windows!())
+    };
+}
+
+macro_rules! by_window {
+    () => {
+        concat!("SELECT toUnixTimestamp64Micro(window_start) AS bucket, ", key!())
+    };
+}
+
+const SETTLED_SUMS: &str = concat!(by_window!(), ", toString(sum(", amount!(), ")) AS value", settled!());
+
+// The union is only needed where a point is made of more than one cell.
+const SETTLED_USERS: &str = concat!(
+    by_window!(),
+    ", count() AS cells, sum(users_exact) AS exact, if(cells > 1, ",
+    union!(),
+    ", '') AS sketch",
+    settled!()
+);
+
+const SETTLED_UNIONS: &str = concat!(
+    "SELECT toInt64(arrayCount(s -> s <= toUnixTimestamp64Micro(window_start), {starts:Array(Int64)}) - 1) AS bucket, ",
+    key!(),
+    ", count() AS cells, toUInt64(0) AS exact, ",
+    union!(),
+    " AS sketch",
+    settled!()
+);
+
+const SETTLED_DISTINCT: &str = concat!(
+    "SELECT toInt64(transform(toInt32(day), {days:Array(Int32)}, {buckets:Array(Int32)}, -1)) AS bucket, ",
+    key!(),
+    ", toUInt64(uniqExact(user_key)) AS exact FROM settled_users WHERE",
+    selected!(),
+    " AND (day, run_id) IN {settled:Array(Tuple(Date32, String))} GROUP BY bucket, key"
+);
+
+const PROVISIONAL_SUMS: &str =
+    concat!(by_window!(), ", toString(sum(", amount!(), ")) AS value", provisional!(), " GROUP BY bucket, key");
+
+const PROVISIONAL_USERS: &str = concat!(
+    by_window!(),
+    ", count() AS cells, toUInt64(0) AS exact, ",
+    union!(),
+    " AS sketch",
+    provisional!(),
+    " GROUP BY bucket, key"
+);
+
+const SHARES: &str = concat!(
+    "SELECT toUnixTimestamp64Micro(window_start) AS start, dimensions, partition, version, toString(",
+    amount!(),
+    ") AS value, if({measure:String} = 'users', users, '') AS sketch",
+    provisional!()
+);
+
+#[derive(Row, Deserialize)]
+struct SumRow {
+    bucket: i64,
+    key: Vec<String>,
+    value: String,
+}
+
+#[serde_as]
+#[derive(Row, Deserialize)]
+struct UsersRow {
+    bucket: i64,
+    key: Vec<String>,
+    cells: u64,
+    exact: u64,
+    #[serde_as(as = "Bytes")]
+    sketch: Vec<u8>,
+}
+
+#[derive(Row, Deserialize)]
+struct DistinctRow {
+    bucket: i64,
+    key: Vec<String>,
+    exact: u64,
+}
+
+#[serde_as]
+#[derive(Row, Deserialize)]
+struct ShareRow {
+    start: i64,
+    dimensions: Vec<String>,
+    partition: i32,
+    version: u64,
+    value: String,
+    #[serde_as(as = "Bytes")]
+    sketch: Vec<u8>,
+}
+
+/// A half-open range of event time.
+pub(crate) type Span = (EventTime, EventTime);
+
+impl ClickHouse {
+    /// The settled cells of a range, by window and group, of exactly these days' runs.
+    pub(crate) async fn settled_cells(
+        &self,
+        selection: &Selection,
+        span: Span,
+        days: &[SettledDay],
+    ) -> Result<Vec<Cell>, StoreError> {
+        if days.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_users = selection.measure == Measure::Users;
+        let statement = self.statement(if is_users { SETTLED_USERS } else { SETTLED_SUMS });
+        windows(selected(statement, selection), selection, span).bind("settled", pinned(days)).cells(is_users).await
+    }
+
+    /// The users of every piece of a range as one sketch each, by group; without groups if `by` is empty.
+    pub(crate) async fn settled_unions(
+        &self,
+        selection: &Selection,
+        span: Span,
+        days: &[SettledDay],
+        starts: &[EventTime],
+    ) -> Result<Vec<(i64, Key, Tally)>, StoreError> {
+        if days.is_empty() {
+            return Ok(Vec::new());
+        }
+        let starts: Vec<i64> = starts.iter().map(|start| start.0).collect();
+        let statement = windows(selected(self.statement(SETTLED_UNIONS), selection), selection, span);
+        let rows = statement.bind("settled", pinned(days)).bind("starts", starts).rows::<UsersRow>().await?;
+        rows.into_iter().map(|row| Ok((row.bucket, row.key, Tally::sketched_users(sketch(&row.sketch)?)))).collect()
+    }
+
+    /// The exact number of users of sets of whole days, by group: day by day the number of its set.
+    pub(crate) async fn settled_distinct(
+        &self,
+        selection: &Selection,
+        days: &[SettledDay],
+        buckets: &[i32],
+    ) -> Result<Vec<(i64, Key, u64)>, StoreError> {
+        if days.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: Vec<i32> = days.iter().map(|day| days_since_1970(day.day)).collect();
+        let statement = selected(self.statement(SETTLED_DISTINCT), selection);
+        let rows = statement
+            .bind("settled", pinned(days))
+            .bind("days", numbers)
+            .bind("buckets", buckets)
+            .rows::<DistinctRow>()
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.bucket, row.key, row.exact)).collect())
+    }
+
+    /// The provisional cells of a range, by window and group.
+    pub(crate) async fn provisional_cells(
+        &self,
+        selection: &Selection,
+        span: Span,
+    ) -> Result<Vec<Cell>, StoreError> {
+        let is_users = selection.measure == Measure::Users;
+        let statement = self.statement(if is_users { PROVISIONAL_USERS } else { PROVISIONAL_SUMS });
+        windows(selected(statement, selection), selection, span).cells(is_users).await
+    }
+
+    /// The same, but each partition's share by itself and with its version, to be compared with Redis.
+    pub(crate) async fn provisional_shares(
+        &self,
+        selection: &Selection,
+        span: Span,
+    ) -> Result<FreshShares, StoreError> {
+        let rows =
+            windows(selected(self.statement(SHARES), selection), selection, span).rows::<ShareRow>().await?;
+        let mut shares = FreshShares::default();
+        for row in rows {
+            let tally = match selection.measure {
+                Measure::Users => Tally::sketched_users(sketch(&row.sketch)?),
+                Measure::Count | Measure::Money => Tally::Sum(amount(&row.value)?),
+            };
+            let version = i64::try_from(row.version).map_err(|_| broken("a version beyond 63 bits"))?;
+            let window_start = EventTime(row.start);
+            shares.offer(Share { window_start, dimensions: row.dimensions, partition: row.partition }, version, tally);
+        }
+        Ok(shares)
+    }
+}
+
+impl Statement {
+    async fn cells(self, is_users: bool) -> Result<Vec<Cell>, StoreError> {
+        let cell = |bucket, key, tally| Cell { window_start: EventTime(bucket), key, tally };
+        if is_users {
+            let rows = self.rows::<UsersRow>().await?;
+            rows.into_iter().map(|row| Ok(cell(row.bucket, row.key, users(row.cells, row.exact, &row.sketch)?))).collect()
+        } else {
+            let rows = self.rows::<SumRow>().await?;
+            rows.into_iter().map(|row| Ok(cell(row.bucket, row.key, Tally::Sum(amount(&row.value)?)))).collect()
+        }
+    }
+}
+
+/// One settled cell knows its users exactly; of several, or of provisional ones, there is only the union.
+fn users(cells: u64, exact: u64, bytes: &[u8]) -> Result<Tally, StoreError> {
+    let sketch = if bytes.is_empty() { None } else { Some(sketch(bytes)?) };
+    let exact = (cells == 1 && sketch.is_none()).then_some(exact);
+    Ok(Tally::Users(Users { exact, sketch }))
+}
+
+fn sketch(bytes: &[u8]) -> Result<Sketch, StoreError> {
+    Sketch::from_clickhouse(bytes).map_err(|error| broken(error.to_string()))
+}
+
+fn amount(text: &str) -> Result<i128, StoreError> {
+    text.parse().map_err(|_| broken(format!("the sum {text} does not fit into 128 bits")))
+}
+
+fn selected(statement: Statement, selection: &Selection) -> Statement {
+    let (filter_dimensions, filter_values): (Vec<usize>, Vec<&Vec<String>>) =
+        selection.filters.iter().map(|(index, values)| (index + 1, values)).unzip();
+    let by: Vec<usize> = selection.by.iter().map(|index| index + 1).collect();
+    statement
+        .bind("tenant", selection.tenant.as_str())
+        .bind("rollup", selection.rollup.name())
+        .bind("event", &selection.event)
+        .bind("filter_dimensions", filter_dimensions)
+        .bind("filter_values", filter_values)
+        .bind("by", by)
+        .bind("measure", selection.measure_name())
+        .bind("currency", selection.currency.map_or("", |currency| currency.code()))
+}
+
+fn windows(statement: Statement, selection: &Selection, (from, to): Span) -> Statement {
+    statement.bind("grain", selection.grain.name()).bind("from", from.0).bind("to", to.0)
+}
+
+fn pinned(days: &[SettledDay]) -> Vec<(String, &str)> {
+    days.iter().map(|day| (day.day.to_string(), &*day.run_id)).collect()
+}
+
+pub(super) fn days_since_1970(day: jiff::civil::Date) -> i32 {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    day.since(epoch).map_or(0, |span| span.get_days())
+}

@@ -1,0 +1,120 @@
+//! The connection to ClickHouse: bounded in rows, bytes and time, and read only.
+
+use std::time::Duration;
+
+use clickhouse::error::Error;
+use clickhouse::query::Query;
+use clickhouse::{Client, RowOwned, RowRead};
+use reckon_schemas::stores;
+use serde::Serialize;
+
+use super::StoreError;
+
+const STORE: &str = "ClickHouse";
+
+/// Exception codes that say "too large for the bound": TOO_MANY_ROWS, TOO_MANY_ROWS_OR_BYTES, TOO_MANY_BYTES.
+const TOO_MUCH: &[u32] = &[158, 396, 307];
+/// Exception codes that pass: tables not made yet (60, 81), timeouts (159, 160, 209), network (210), too many
+/// queries (202), memory (241), shutting down (236).
+const PASSING: &[u32] = &[60, 81, 159, 160, 202, 209, 210, 236, 241];
+
+/// Reads from one database.
+#[derive(Clone)]
+pub(crate) struct ClickHouse {
+    client: Client,
+    rows_max: u64,
+    timeout: Duration,
+}
+
+impl ClickHouse {
+    pub(crate) fn new(config: &stores::ClickHouse, rows_max: u64, timeout: Duration) -> Self {
+        let mut client = Client::default()
+            .with_url(&config.url)
+            .with_database(&config.database)
+            .with_setting("max_result_rows", rows_max.to_string())
+            .with_setting("result_overflow_mode", "throw")
+            .with_setting("max_execution_time", timeout.as_secs().max(1).to_string());
+        if let Some(user) = &config.user {
+            client = client.with_user(user);
+        }
+        if let Some(password) = &config.password {
+            client = client.with_password(password);
+        }
+        Self { client, rows_max, timeout }
+    }
+
+    /// A statement whose values are all bound by the server: `{name:Type}` in its text, [`Statement::bind`] for the
+    /// value. The text is a constant of this program.
+    pub(crate) fn statement(&self, sql: &'static str) -> Statement {
+        Statement { query: self.client.query_raw(sql), rows_max: self.rows_max, timeout: self.timeout }
+    }
+
+    /// Whether the server answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.statement("SELECT toUInt8(1)").rows::<u8>().await.map(|_| ())
+    }
+}
+
+/// A statement on its way.
+pub(crate) struct Statement {
+    query: Query,
+    rows_max: u64,
+    timeout: Duration,
+}
+
+impl Statement {
+    /// Binds a parameter of the statement.
+    pub(crate) fn bind(self, name: &'static str, value: impl Serialize) -> Self {
+        Self { query: self.query.param(name, value), ..self }
+    }
+
+    /// All rows.
+    pub(crate) async fn rows<T: RowOwned + RowRead>(self) -> Result<Vec<T>, StoreError> {
+        match tokio::time::timeout(self.timeout, self.query.fetch_all::<T>()).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(classify(&error, self.rows_max)),
+            Err(_) => Err(unavailable(format!("nothing within {:?}", self.timeout))),
+        }
+    }
+}
+
+/// A value that this build does not write.
+pub(super) fn broken(problem: impl Into<String>) -> StoreError {
+    StoreError::Broken { store: STORE, problem: problem.into() }
+}
+
+fn unavailable(problem: String) -> StoreError {
+    StoreError::Unavailable { store: STORE, problem }
+}
+
+fn classify(error: &Error, rows_max: u64) -> StoreError {
+    match error {
+        Error::Network(_) | Error::TimedOut => unavailable(error.to_string()),
+        Error::BadResponse(text) => match exception_code(text) {
+            Some(code) if TOO_MUCH.contains(&code) => StoreError::TooMuch { rows_max },
+            Some(code) if !PASSING.contains(&code) => broken(text.as_str()),
+            // A proxy in between, or a server that is starting.
+            _ => unavailable(text.clone()),
+        },
+        other => broken(other.to_string()),
+    }
+}
+
+fn exception_code(text: &str) -> Option<u32> {
+    let digits = text.split_once("Code: ")?.1;
+    digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_told_apart() {
+        let error = |text: &str| classify(&Error::BadResponse(text.to_owned()), 7);
+        assert!(matches!(error("Code: 396. DB::Exception: Limit"), StoreError::TooMuch { rows_max: 7 }));
+        assert!(matches!(error("Code: 60. DB::Exception: no table"), StoreError::Unavailable { .. }));
+        assert!(matches!(error("Code: 62. DB::Exception: Syntax error"), StoreError::Broken { .. }));
+        assert!(matches!(error("502 Bad Gateway"), StoreError::Unavailable { .. }));
+    }
+}

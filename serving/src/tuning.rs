@@ -1,0 +1,71 @@
+//! What an operator may change, and what is bounded by default.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The section of the configuration file for serving. Every bound is here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// The most windows that one query may span.
+    pub windows_max: usize,
+    /// The most groups in one answer; smaller ones are cut off, which the answer tells.
+    pub groups_max: usize,
+    /// The most points (groups times windows that have events) in one answer.
+    pub points_max: usize,
+    /// The most rows that one read from ClickHouse may return.
+    pub rows_max: u64,
+    /// How many of the newest provisional windows are also looked up in Redis, which is fresher than ClickHouse.
+    pub fresh_windows_max: usize,
+    /// The most cells that are looked up in Redis for one answer.
+    pub fresh_cells_max: usize,
+    /// The most queries that are answered at the same time; others wait within their time limit.
+    pub evaluations_max: usize,
+    /// The time limit of one query, waiting included.
+    #[serde(with = "humantime_serde")]
+    pub query_timeout: Duration,
+    /// The time limit of one request to Redis, after which the answer is made without it.
+    #[serde(with = "humantime_serde")]
+    pub redis_timeout: Duration,
+    /// The most requests per second and tenant, as a sustained rate and as a burst.
+    pub queries_per_second_max: u32,
+    /// The most live clients per tenant.
+    pub live_clients_max: usize,
+    /// The most different live queries per tenant; clients that ask the same share one.
+    pub live_queries_max: usize,
+    /// How many past messages of a live query are kept for clients that come back.
+    pub live_history: usize,
+    /// The least time between two evaluations of a live query, however fast changes are announced.
+    #[serde(with = "humantime_serde")]
+    pub live_interval: Duration,
+    /// The most time between two evaluations of a live query: finds settlements, and is the proof of life.
+    #[serde(with = "humantime_serde")]
+    pub live_refresh: Duration,
+    /// The time between two heartbeat comments on a live connection.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            windows_max: 10_000,
+            groups_max: 100,
+            points_max: 100_000,
+            rows_max: 1_000_000,
+            fresh_windows_max: 240,
+            fresh_cells_max: 20_000,
+            evaluations_max: 8,
+            query_timeout: Duration::from_secs(10),
+            redis_timeout: Duration::from_secs(1),
+            queries_per_second_max: 50,
+            live_clients_max: 100,
+            live_queries_max: 32,
+            live_history: 64,
+            live_interval: Duration::from_millis(500),
+            live_refresh: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
