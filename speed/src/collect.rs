@@ -14,6 +14,7 @@ mod segment;
 mod server;
 mod trace;
 mod tuning;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;

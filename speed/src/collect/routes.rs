@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::intake::Intake;
 use super::problem::{Problem, ProblemDetails};
-use super::{native, segment, trace};
+use super::{native, segment, trace, unread};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -54,6 +54,7 @@ pub(crate) fn router(intake: Arc<Intake>) -> Router {
         })
         .with_state(intake)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(unread::discard))
         .layer(middleware::from_fn(trace::correlate))
 }
 
