@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use reckon_schemas::catalog::Measure;
+use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::money::{Currency, MoneyOverflow};
 use reckon_schemas::time::EventTime;
@@ -14,7 +15,7 @@ use super::wire::{RowOnWire, WorstOnWire};
 use super::{Drift, Reasons};
 
 /// The most cells with a residual that a report names.
-pub const WORST_CELLS_MAX: usize = 20;
+pub(crate) const WORST_CELLS_MAX: usize = 20;
 
 /// One tenant's reconciliation by one run.
 ///
@@ -43,9 +44,9 @@ pub struct Report {
     pub horizon: Option<jiff::Timestamp>,
     /// Distinct users over all of these days, exact.
     pub users_exact: u64,
-    /// The sums over all cells of these days, by rollup, event, measure and currency.
+    /// The sums over all cells of these days, by rollup (`total` first), event, measure and currency.
     pub rows: Vec<ReportRow>,
-    /// Cells that have a residual, the largest first, at most [`WORST_CELLS_MAX`].
+    /// Cells that have a residual, the largest first, at most twenty.
     pub worst: Vec<WorstCell>,
     /// Whether no cell has a residual.
     pub explained: bool,
@@ -135,7 +136,8 @@ pub struct RunFacts {
 /// Sums drift up, cell by cell, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    rows: BTreeMap<(String, String, u8, Option<Currency>), ReportRow>,
+    /// `total` first, the other rollups by name; then by event, measure, currency.
+    rows: BTreeMap<(bool, String, String, u8, Option<Currency>), ReportRow>,
     worst: Vec<WorstCell>,
 }
 
@@ -145,7 +147,8 @@ impl Summary {
     /// # Errors
     /// [`MoneyOverflow`] if a sum leaves 128 bits.
     pub fn add(&mut self, cell: &CellName, drift: &Drift) -> Result<(), MoneyOverflow> {
-        let key = (cell.rollup.clone(), cell.event.clone(), place(drift.measure), drift.currency);
+        let grouped = cell.rollup != Rollup::TOTAL;
+        let key = (grouped, cell.rollup.clone(), cell.event.clone(), place(drift.measure), drift.currency);
         let row = self.rows.entry(key).or_insert_with(|| ReportRow::new(cell, drift));
         row.add(drift)?;
         if drift.residual != 0 {

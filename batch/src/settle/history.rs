@@ -42,7 +42,7 @@ pub(crate) struct StoredDay {
     pub(crate) settled_at: EventTime,
 }
 
-const RUN_COLUMNS: &str = "day, run_id, state, toUnixTimestamp64Micro(window_end) AS window_end, deliveries, events, \
+const RUN_COLUMNS: &str = "day, state, toUnixTimestamp64Micro(window_end) AS window_end, deliveries, events, \
      lake_version, content_hash";
 
 impl Store {

@@ -84,7 +84,6 @@ pub(super) struct SettlementRow<'a> {
 #[derive(Row, Deserialize)]
 pub(super) struct StoredSettlementRow {
     pub(super) day: i32,
-    pub(super) run_id: String,
     pub(super) state: String,
     pub(super) window_end: i64,
     pub(super) deliveries: u64,
