@@ -60,7 +60,10 @@ impl PartitionState {
     fn evict_cell(&mut self, key: &CellKey, safe: i64) -> bool {
         let Some(cells) = self.series.get_mut(&key.series) else { return true };
         let Some(cell) = cells.totals.get(&key.window) else { return true };
-        if cell.changed > safe || cell.dirty.contains(&true) {
+        // What was counted since the last fold is still to be added to it: without it, the fold would begin a new cell
+        // and overwrite the totals of this one with a part of them.
+        let awaits_fold = cells.pending.iter().any(|(start, _)| key.window.contains(*start));
+        if awaits_fold || cell.changed > safe || cell.dirty.contains(&true) {
             return false;
         }
         cells.totals.remove(&key.window);

@@ -63,6 +63,8 @@ pub(crate) struct PartitionState {
     pub(super) series: HashMap<Arc<Series>, SeriesCells>,
     /// The series that have pending measures.
     touched: Vec<Arc<Series>>,
+    /// How many finest windows of them have.
+    pending_cells: usize,
     pub(super) expiry: Expiry,
     /// Per sink: what it has not been given yet.
     pub(super) dirty: [Vec<CellKey>; 2],
@@ -111,9 +113,9 @@ impl PartitionState {
         self.dirty[sink.index()].len()
     }
 
-    /// How many series have been counted for since the last fold.
+    /// How many cells of the finest grain have been counted for since the last fold.
     pub(crate) fn pending_len(&self) -> usize {
-        self.touched.len()
+        self.pending_cells
     }
 
     /// Takes one record, which is at or behind the expected offset: offsets may have holes.
@@ -202,7 +204,9 @@ impl PartitionState {
             if cells.pending.is_empty() {
                 self.touched.push(Arc::clone(series));
             }
+            let known = cells.pending.len();
             cells.pending_at(window.start).add(event)?;
+            self.pending_cells += cells.pending.len() - known;
         }
         Ok(())
     }
@@ -213,6 +217,7 @@ impl PartitionState {
     /// [`MoneyOverflow`]; the state is then of no use any more.
     pub(crate) fn fold(&mut self, plan: &Plan) -> Result<(), MoneyOverflow> {
         let mut days: BTreeMap<&str, WindowCursor> = BTreeMap::new();
+        self.pending_cells = 0;
         for series in std::mem::take(&mut self.touched) {
             let tenant = plan.tenant(series.tenant.as_str()).expect("only tenants of the plan are counted");
             let day =
