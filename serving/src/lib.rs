@@ -77,11 +77,8 @@ pub enum Error {
 /// [`Error`].
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let tuning = Arc::new(config.tuning);
-    let bounds = Bounds {
-        rows_max: tuning.rows_max,
-        query_timeout: tuning.query_timeout,
-        redis_timeout: tuning.redis_timeout,
-    };
+    let bounds =
+        Bounds { rows_max: tuning.rows_max, query_timeout: tuning.query_timeout, redis_timeout: tuning.redis_timeout };
     let stores = Stores::new(&config.clickhouse, &config.redis, config.kafka.topics.events, bounds)
         .map_err(|error| Error::RedisUrl(error.to_string()))?;
     let announcements = stores.redis.client().clone();

@@ -82,3 +82,85 @@ fn says_the_same(old: &Number, new: &Number) -> bool {
     (&old.value, old.method, &old.error_bound, old.state, &old.run_id)
         == (&new.value, new.method, &new.error_bound, new.state, &new.run_id)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::answer::{Method, Value};
+    use reckon_schemas::catalog::Measure;
+    use reckon_schemas::settlement::State;
+
+    fn number(value: i128, as_of_ms: i64) -> Number {
+        Number {
+            value: Value::Integer(value),
+            method: Method::Exact,
+            error_bound: Value::Integer(0),
+            state: State::Provisional,
+            as_of: Timestamp::from_millisecond(as_of_ms).ok(),
+            run_id: None,
+        }
+    }
+
+    fn group(name: &str, points: &[(i64, i128)], as_of_ms: i64) -> Group {
+        let point = |(start_s, value): &(i64, i128)| Point {
+            start: Timestamp::from_second(*start_s).expect("in range"),
+            end: Timestamp::from_second(start_s + 60).expect("in range"),
+            number: number(*value, as_of_ms),
+        };
+        Group {
+            dimensions: [("department".to_owned(), name.to_owned())].into(),
+            total: number(points.iter().map(|(_, value)| value).sum(), as_of_ms),
+            parts: Vec::new(),
+            points: points.iter().map(point).collect(),
+        }
+    }
+
+    pub(crate) fn answer(groups: &[(&str, &[(i64, i128)])], as_of_ms: i64) -> Answer {
+        Answer {
+            tenant: "t".to_owned(),
+            metric: "m".to_owned(),
+            measure: Measure::Count,
+            unit: "events".to_owned(),
+            grain: "1m".to_owned(),
+            time_zone: "UTC".to_owned(),
+            rollup: "department".to_owned(),
+            from: Timestamp::UNIX_EPOCH,
+            to: Timestamp::from_second(3_600).expect("in range"),
+            horizon: None,
+            watermark: None,
+            computed_at: Timestamp::from_millisecond(as_of_ms).expect("in range"),
+            speed_lag_ms: None,
+            coverage: Vec::new(),
+            gaps: Vec::new(),
+            notes: Vec::new(),
+            truncated: false,
+            total: number(0, as_of_ms),
+            parts: Vec::new(),
+            groups: groups.iter().map(|(name, points)| group(name, points, as_of_ms)).collect(),
+            other: None,
+        }
+    }
+
+    #[test]
+    fn only_what_moved_is_sent() {
+        let old = answer(&[("a", &[(0, 1), (60, 2)]), ("b", &[(0, 5)])], 1);
+        let new = answer(&[("a", &[(0, 1), (60, 3), (120, 1)]), ("b", &[(0, 5)]), ("c", &[(0, 1)])], 2);
+        let change = change(&old, &new).expect("nothing is gone");
+        let sent: Vec<_> =
+            change.groups.iter().map(|group| (&group.dimensions["department"], group.points.len())).collect();
+        let names = ["a".to_owned(), "c".to_owned()];
+        assert_eq!(sent, [(&names[0], 2), (&names[1], 1)]);
+        assert_eq!(change.computed_at, new.computed_at);
+    }
+
+    #[test]
+    fn what_is_gone_takes_a_snapshot() {
+        let old = answer(&[("a", &[(0, 1), (60, 2)]), ("b", &[(0, 5)])], 1);
+        assert_eq!(change(&old, &answer(&[("a", &[(0, 1), (60, 2)])], 2)), None);
+        assert_eq!(change(&old, &answer(&[("a", &[(60, 2)]), ("b", &[(0, 5)])], 2)), None);
+        let mut moved = old.clone();
+        moved.to = Timestamp::from_second(7_200).expect("in range");
+        assert_eq!(change(&old, &moved), None);
+        assert!(change(&old, &old).is_some_and(|change| change.groups.is_empty()));
+    }
+}

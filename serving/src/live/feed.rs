@@ -133,3 +133,41 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::tests::answer;
+    use super::*;
+
+    fn kinds(sent: &[Sent]) -> Vec<(u64, Kind)> {
+        sent.iter().map(|sent| (sent.seq, sent.kind)).collect()
+    }
+
+    #[test]
+    fn a_client_gets_what_it_misses_and_no_more() {
+        let first = Standing::new(answer(&[("a", &[(0, 1)])], 1));
+        let start = first.seq;
+        let mut standing = first;
+        for value in 2..6 {
+            standing = standing.advance(answer(&[("a", &[(0, value)])], 2), 3);
+        }
+        let now = start + 4;
+        assert_eq!(kinds(&standing.since(None)), [(now, Kind::Snapshot)]);
+        assert!(standing.since(Some(now)).is_empty());
+        assert_eq!(kinds(&standing.since(Some(now - 2))), [(now - 1, Kind::Change), (now, Kind::Change)]);
+        // Further back than the history, and a number that this process never gave.
+        assert_eq!(kinds(&standing.since(Some(start))), [(now, Kind::Snapshot)]);
+        assert_eq!(kinds(&standing.since(Some(now + 1))), [(now, Kind::Snapshot)]);
+        assert_eq!(kinds(&standing.since(Some(7))), [(now, Kind::Snapshot)]);
+    }
+
+    #[test]
+    fn no_change_leads_over_a_snapshot() {
+        let first = Standing::new(answer(&[("a", &[(0, 1)]), ("b", &[(0, 1)])], 1));
+        let start = first.seq;
+        let fewer = first.advance(answer(&[("a", &[(0, 1)])], 2), 3);
+        let then = fewer.advance(answer(&[("a", &[(0, 2)])], 3), 3);
+        assert_eq!(kinds(&then.since(Some(start))), [(start + 2, Kind::Snapshot)]);
+        assert_eq!(kinds(&then.since(Some(start + 1))), [(start + 2, Kind::Change)]);
+    }
+}

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use redis::RedisError;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::redis_keys;
+use redis::RedisError;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
@@ -48,8 +48,7 @@ impl Hub {
         is_heard: &mut bool,
     ) -> Result<(), RedisError> {
         let mut pubsub = client.get_async_pubsub().await?;
-        let channels: Vec<String> =
-            tenants.iter().map(|tenant| redis_keys::changes_channel(tenant.as_str())).collect();
+        let channels: Vec<String> = tenants.iter().map(|tenant| redis_keys::changes_channel(tenant.as_str())).collect();
         if channels.is_empty() {
             std::future::pending::<()>().await;
         }

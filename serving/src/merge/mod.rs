@@ -78,7 +78,8 @@ pub(crate) fn merge(plan: &Plan, counted: Counted) -> Result<Merged, MergeError>
     let Counted { batch, speed, unions, zero } = counted;
     let mut points: BTreeMap<Key, BTreeMap<usize, Tally>> = BTreeMap::new();
     let layers = [(Layer::Batch, batch), (Layer::Speed, speed)];
-    for (layer, cell) in layers.into_iter().flat_map(|(layer, cells)| cells.into_iter().map(move |cell| (layer, cell))) {
+    for (layer, cell) in layers.into_iter().flat_map(|(layer, cells)| cells.into_iter().map(move |cell| (layer, cell)))
+    {
         let Some(position) = plan.position(cell.window_start, layer) else { continue };
         match points.entry(cell.key).or_default().entry(position) {
             std::collections::btree_map::Entry::Vacant(entry) => {

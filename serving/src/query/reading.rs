@@ -112,7 +112,8 @@ impl Evaluator {
                     unions.insert((usize::try_from(bucket).ok(), name(key)), tally);
                 }
             }
-            let whole: Vec<SettledDay> = days.iter().filter(|day| piece_of(day, &pieces, zone).is_some()).cloned().collect();
+            let whole: Vec<SettledDay> =
+                days.iter().filter(|day| piece_of(day, &pieces, zone).is_some()).cloned().collect();
             let buckets: Vec<i32> = whole.iter().filter_map(|day| piece_of(day, &pieces, zone)).collect();
             let mut exact: HashMap<(Option<usize>, Option<Key>), u64> = HashMap::new();
             for (bucket, key, count) in clickhouse.settled_distinct(selection, &whole, &buckets).await? {

@@ -36,9 +36,10 @@ impl Selection {
         let rollup = smallest_rollup(query, tenant)?;
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
         let by = query.by.iter().filter_map(position).collect();
-        let filters = query.filters.iter().filter_map(|(dimension, values)| {
-            Some((position(dimension)?, values.iter().cloned().collect()))
-        });
+        let filters = query
+            .filters
+            .iter()
+            .filter_map(|(dimension, values)| Some((position(dimension)?, values.iter().cloned().collect())));
         let filters = filters.collect();
         Ok(Self { tenant: tenant.id.clone(), event, measure, currency, rollup, grain: query.grain, by, filters })
     }

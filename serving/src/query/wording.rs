@@ -15,7 +15,12 @@ use crate::merge::{self, Merged};
 const RUN_IDS_MAX: usize = 10;
 
 /// Says the merged numbers.
-pub(super) fn answer(context: Context<'_>, merged: &Merged, other: Option<&merge::Group>, is_truncated: bool) -> Answer {
+pub(super) fn answer(
+    context: Context<'_>,
+    merged: &Merged,
+    other: Option<&merge::Group>,
+    is_truncated: bool,
+) -> Answer {
     let Context { query, tenant, selection, plan, progress, now, notes } = context;
     let words = Words::new(selection, plan);
     let (from, to) = plan.span(0..plan.len()).unwrap_or_default();

@@ -217,11 +217,7 @@ impl ClickHouse {
     }
 
     /// The provisional cells of a range, by window and group.
-    pub(crate) async fn provisional_cells(
-        &self,
-        selection: &Selection,
-        span: Span,
-    ) -> Result<Vec<Cell>, StoreError> {
+    pub(crate) async fn provisional_cells(&self, selection: &Selection, span: Span) -> Result<Vec<Cell>, StoreError> {
         let is_users = selection.measure == Measure::Users;
         let statement = self.statement(if is_users { PROVISIONAL_USERS } else { PROVISIONAL_SUMS });
         windows(selected(statement, selection), selection, span).cells(is_users).await
@@ -233,8 +229,7 @@ impl ClickHouse {
         selection: &Selection,
         span: Span,
     ) -> Result<FreshShares, StoreError> {
-        let rows =
-            windows(selected(self.statement(SHARES), selection), selection, span).rows::<ShareRow>().await?;
+        let rows = windows(selected(self.statement(SHARES), selection), selection, span).rows::<ShareRow>().await?;
         let mut shares = FreshShares::default();
         for row in rows {
             let tally = match selection.measure {
@@ -254,7 +249,9 @@ impl Statement {
         let cell = |bucket, key, tally| Cell { window_start: EventTime(bucket), key, tally };
         if is_users {
             let rows = self.rows::<UsersRow>().await?;
-            rows.into_iter().map(|row| Ok(cell(row.bucket, row.key, users(row.cells, row.exact, &row.sketch)?))).collect()
+            rows.into_iter()
+                .map(|row| Ok(cell(row.bucket, row.key, users(row.cells, row.exact, &row.sketch)?)))
+                .collect()
         } else {
             let rows = self.rows::<SumRow>().await?;
             rows.into_iter().map(|row| Ok(cell(row.bucket, row.key, Tally::Sum(amount(&row.value)?)))).collect()

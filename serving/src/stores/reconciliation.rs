@@ -27,13 +27,14 @@ const USERS: &str = "
     SELECT toUInt64(uniqExact(user_key)) FROM settled_users
     WHERE tenant = {tenant:String} AND rollup = 'total' AND run_id = {run_id:String}";
 
+// Without the quotes `GROUP BY rollup` would be read as the keyword.
 const DRIFT: &str = "
     SELECT rollup, event, measure, currency, toString(sum(toInt256(speed))) AS speed_sum,
            toString(sum(toInt256(batch))) AS batch_sum, toString(sum(toInt256(residual))) AS residual_sum,
            sumMap(reasons) AS reason_sums, sum(error_bound) AS error_bound_sum, count() AS cells,
            countIf(residual != 0) AS cells_with_residual
     FROM drift WHERE tenant = {tenant:String} AND run_id = {run_id:String}
-    GROUP BY rollup, event, measure, currency ORDER BY rollup != 'total', rollup, event, measure, currency";
+    GROUP BY `rollup`, event, measure, currency ORDER BY rollup != 'total', rollup, event, measure, currency";
 
 #[derive(Row, Deserialize)]
 struct RunRow {

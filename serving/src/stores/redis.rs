@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, FromRedisValue, Pipeline, RedisError};
 use reckon_schemas::cell::DimensionValues;
 use reckon_schemas::redis_keys::{self, CellTotals, Progress};
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores;
 use reckon_schemas::window::Window;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, FromRedisValue, Pipeline, RedisError};
 
 use super::StoreError;
 

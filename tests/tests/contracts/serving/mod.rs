@@ -1,0 +1,6 @@
+//! The read path on what the other layers' tables hold: settled before the horizon, provisional after it.
+
+mod live;
+mod numbers;
+mod refusals;
+mod scene;

@@ -1,0 +1,308 @@
+//! Two tenants, three days of purchases, and a serving node of this process.
+//!
+//! | day | batch | speed |
+//! |---|---|---|
+//! | 2026-03-07 | 1,000.00 GROCERY + 500.00 DRUG, users 0 to 59 and 40 to 99 | other numbers, to be ignored |
+//! | 2026-03-08 (23 hours) | first 1.00, then restated 2,000.00 GROCERY, users 50 to 149 | other numbers, to be ignored |
+//! | 2026-03-09 | nothing | partition 0: 30.00 GROCERY, users 0 to 9; partition 1: 4.00 DRUG, users 200 to 204 |
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use reckon_schemas::access::{NewKey, Scope};
+use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::cell::DimensionValues;
+use reckon_schemas::clickhouse::MIGRATIONS;
+use reckon_schemas::ids::user_key;
+use reckon_schemas::kafka::Topics;
+use reckon_schemas::money::MoneySums;
+use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::stores;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::Grain;
+use reckon_serving::{Config, Tuning};
+use reckon_tests::Stack;
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A value that only the other tenant's rows contain.
+pub(super) const CANARY: &str = "CANARY-OF-THE-OTHER-TENANT";
+
+/// The three days' windows.
+const FIRST: (&str, &str) = ("2026-03-07 05:00:00", "2026-03-08 05:00:00");
+const SECOND: (&str, &str) = ("2026-03-08 05:00:00", "2026-03-09 04:00:00");
+const THIRD: (&str, &str) = ("2026-03-09 04:00:00", "2026-03-10 04:00:00");
+
+pub(super) struct Scene {
+    pub(super) tenant: String,
+    pub(super) read_key: String,
+    pub(super) write_key: String,
+    pub(super) other_key: String,
+    pub(super) clickhouse: stores::ClickHouse,
+    pub(super) redis: stores::Redis,
+    topic: String,
+    catalog: Arc<Catalog>,
+    http: reqwest::Client,
+}
+
+/// A running serving node; stops when dropped.
+pub(super) struct Node {
+    pub(super) url: String,
+    http: reqwest::Client,
+    _stop: DropGuard,
+}
+
+impl Scene {
+    /// Databases, tables and rows.
+    pub(super) async fn new() -> Result<Self> {
+        let stack = Stack::shared()?;
+        let id = uuid::Uuid::new_v4().simple().to_string()[..10].to_owned();
+        let key = |scope| NewKey::from_random(rand::random(), vec![scope]);
+        let (read, write, other) = (key(Scope::Read), key(Scope::Write), key(Scope::Read));
+        let tenant = format!("a{id}");
+        let catalog = Catalog {
+            tenants: vec![
+                test_tenant(&tenant, vec![read.entry, write.entry])?,
+                test_tenant(&format!("b{id}"), vec![other.entry])?,
+            ],
+        };
+        let scene = Self {
+            tenant,
+            read_key: read.key,
+            write_key: write.key,
+            other_key: other.key,
+            clickhouse: stores::ClickHouse {
+                url: stack.clickhouse.clone(),
+                database: format!("serving_{id}"),
+                user: None,
+                password: None,
+            },
+            redis: stores::Redis { url: stack.redis.clone() },
+            topic: format!("events-{id}"),
+            catalog: Arc::new(catalog),
+            http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?,
+        };
+        let database = &scene.clickhouse.database;
+        scene.execute("default", &format!("CREATE DATABASE {database}")).await?;
+        for statement in MIGRATIONS.iter().flat_map(|migration| migration.statements()) {
+            scene.sql(statement).await?;
+        }
+        scene.settle().await?;
+        scene.count_provisionally().await?;
+        Ok(scene)
+    }
+
+    /// A node on these stores.
+    pub(super) async fn serve(&self, clickhouse: &stores::ClickHouse, redis: &stores::Redis) -> Result<Node> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let shutdown = CancellationToken::new();
+        let topics = Topics { events: self.topic.clone(), ..Topics::default() };
+        let config = Config {
+            redis: redis.clone(),
+            clickhouse: clickhouse.clone(),
+            kafka: stores::Kafka { topics, ..stores::Kafka::default() },
+            catalog: self.catalog.clone(),
+            tuning: Tuning { live_interval: Duration::from_millis(50), ..Tuning::default() },
+            extra_openapi: Vec::new(),
+        };
+        tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));
+        Ok(Node { url, http: self.http.clone(), _stop: shutdown.drop_guard() })
+    }
+
+    /// Totals of partition 1 for the third day in Redis, 6 purchases of users 200 to 205 in DRUG, and the announcement.
+    pub(super) async fn flush_to_redis(&self, version: i64, cents: i128) -> Result<()> {
+        let client = redis::Client::open(self.redis.url.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let zone = Zone::parse("America/New_York")?;
+        let window = Grain::Day.window_at(at("2026-03-09T16:00:00Z")?, &zone);
+        let mut money = MoneySums::new();
+        money.add("USD".parse()?, cents)?;
+        let totals = CellTotals { version, count: 6, money }.encode();
+        let sketch = sketch(200..206).to_redis();
+        let mut write = redis::pipe();
+        for (rollup, values) in [("total", DimensionValues::default()), ("department", DimensionValues::new(&["DRUG"]))]
+        {
+            let key = redis_keys::cells(&self.tenant, &window, rollup, "purchase");
+            write.hset(key, redis_keys::cell_field(1, &values), &totals).ignore();
+            let key = redis_keys::users(&self.tenant, &window, rollup, "purchase", 1, &values);
+            write.set(key, &sketch[..]).ignore();
+        }
+        write.publish(redis_keys::changes_channel(&self.tenant), "{}").ignore();
+        write.query_async::<()>(&mut connection).await?;
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<()> {
+        let (first, second) = (("2026-03-07", FIRST), ("2026-03-08", SECOND));
+        for (day, run, department, cents, users) in [
+            (first, "run-1", Some("GROCERY"), 100_000, 0..60),
+            (first, "run-1", Some("DRUG"), 50_000, 40..100),
+            (first, "run-1", None, 150_000, 0..100),
+            (second, "run-1", Some("GROCERY"), 100, 0..1),
+            (second, "run-1", None, 100, 0..1),
+            (second, "run-2", Some("GROCERY"), 200_000, 50..150),
+            (second, "run-2", None, 200_000, 50..150),
+            // A run that never became visible.
+            (second, "run-3", Some("GROCERY"), 999_999, 0..500),
+            (second, "run-3", None, 999_999, 0..500),
+        ] {
+            self.settled_cell(day, run, department, cents, users).await?;
+        }
+        for ((day, (start, end)), run, state, at) in [
+            (first, "run-1", "settled", "2026-03-09 06:00:00"),
+            (second, "run-1", "settled", "2026-03-09 06:00:00"),
+            (second, "run-2", "restated", "2026-03-09 07:00:00"),
+        ] {
+            let tenant = &self.tenant;
+            self.sql(&format!(
+                "INSERT INTO settlements VALUES ('{tenant}', '{day}', '{run}', '{state}', '{start}', '{end}', 101, \
+                 100, 7, 'hash', 0, '{at}')"
+            ))
+            .await?;
+        }
+        let tenant = &self.tenant;
+        self.sql(&format!(
+            "INSERT INTO drift VALUES \
+             ('{tenant}', 'run-2', '2026-03-08', 'total', 'purchase', [], 'money', 'USD', 199000, 200000, \
+              map('late', -1500, 'duplicate', 500), 0, 0), \
+             ('{tenant}', 'run-2', '2026-03-08', 'department', 'purchase', ['GROCERY'], 'count', '', 9, 10, \
+              map('late', -1), 0, 0)"
+        ))
+        .await
+    }
+
+    /// One purchase per user; in the rollup without dimensions if there is no department.
+    async fn settled_cell(
+        &self,
+        (day, (start, end)): (&str, (&str, &str)),
+        run: &str,
+        department: Option<&str>,
+        cents: i64,
+        users: Range<u32>,
+    ) -> Result<()> {
+        let tenant = &self.tenant;
+        let count = users.len();
+        let state = hex(&sketch(users.clone()).to_clickhouse());
+        let keys: Vec<String> = users.map(|user| user_key(tenant, &name(user)).to_string()).collect();
+        let (rollup, dimensions) = rollup(department);
+        self.sql(&format!(
+            "INSERT INTO settled_cells_raw VALUES ('{tenant}', '{rollup}', '1d', '{start}', '{end}', 'purchase', \
+             {dimensions}, '{day}', '{run}', {count}, map('USD', {cents}), {count}, unhex('{state}'))"
+        ))
+        .await?;
+        self.sql(&format!(
+            "INSERT INTO settled_users SELECT '{tenant}', '{rollup}', 'purchase', {dimensions}, '{day}', '{run}', \
+             arrayJoin([{}]::Array(UInt128))",
+            keys.join(",")
+        ))
+        .await
+    }
+
+    async fn count_provisionally(&self) -> Result<()> {
+        let (tenant, other) = (&self.tenant, &self.catalog.tenants[1].id);
+        for (tenant, (start, end), department, partition, version, count, cents, users) in [
+            (tenant.as_str(), FIRST, "GROCERY", 0, 5, 1, 1, 0..1),
+            (tenant.as_str(), THIRD, "GROCERY", 0, 8, 9, 2_900, 0..9),
+            (tenant.as_str(), THIRD, "GROCERY", 0, 9, 10, 3_000, 0..10),
+            (tenant.as_str(), THIRD, "DRUG", 1, 4, 5, 400, 200..205),
+            (other.as_str(), THIRD, CANARY, 0, 9, 10, 7_777_777, 0..10),
+        ] {
+            let state = hex(&sketch(users).to_clickhouse());
+            for (rollup, dimensions) in [rollup(Some(department)), rollup(None)] {
+                self.sql(&format!(
+                    "INSERT INTO speed_cells_raw VALUES ('{tenant}', '{rollup}', '1d', '{start}', '{end}', 'purchase', \
+                     {dimensions}, {partition}, {version}, {count}, map('USD', {cents}), unhex('{state}'))"
+                ))
+                .await?;
+            }
+        }
+        let topic = &self.topic;
+        self.sql(&format!(
+            "INSERT INTO speed_progress VALUES ('{topic}', 0, 9, '2026-03-09 20:00:00', now64(3)), \
+             ('{topic}', 1, 4, '2026-03-09 19:00:00', now64(3)), ('{topic}', 2, 0, NULL, now64(3))"
+        ))
+        .await
+    }
+
+    pub(super) async fn sql(&self, statement: &str) -> Result<()> {
+        self.execute(&self.clickhouse.database, statement).await
+    }
+
+    async fn execute(&self, database: &str, statement: &str) -> Result<()> {
+        let request = self.http.post(&self.clickhouse.url).query(&[("database", database)]);
+        let answer = request.body(statement.to_owned()).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{status} {text}\n{statement}");
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Asks with a key; the status, and the body as JSON.
+    pub(super) async fn ask(&self, key: &str, path: &str) -> Result<(u16, Value)> {
+        let answer = self.http.get(format!("{}{path}", self.url)).bearer_auth(key).send().await?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Opens a stream.
+    pub(super) async fn open(&self, key: &str, path: &str, last: Option<&str>) -> Result<reqwest::Response> {
+        let mut request = self.http.get(format!("{}{path}", self.url)).bearer_auth(key);
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        Ok(request.send().await?)
+    }
+}
+
+/// The rollup's name and the dimension values in SQL.
+fn rollup(department: Option<&str>) -> (&'static str, String) {
+    match department {
+        Some(department) => ("department", format!("['{department}']")),
+        None => ("total", "[]::Array(String)".to_owned()),
+    }
+}
+
+fn at(text: &str) -> Result<EventTime> {
+    Ok(EventTime::from_timestamp(text.parse()?))
+}
+
+fn name(user: u32) -> String {
+    format!("user-{user}")
+}
+
+pub(super) fn sketch(users: Range<u32>) -> Sketch {
+    let mut sketch = Sketch::new();
+    users.for_each(|user| sketch.insert(name(user).as_bytes()));
+    sketch
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
+    let metric = |name: &str, measure, currency| Metric {
+        name: name.to_owned(),
+        event: "purchase".to_owned(),
+        measure,
+        currency,
+    };
+    Ok(Tenant {
+        id: id.parse()?,
+        time_zone: Zone::parse("America/New_York")?,
+        rollups: vec!["department".parse()?],
+        metrics: vec![
+            metric("revenue", Measure::Money, Some("USD".parse()?)),
+            metric("purchases", Measure::Count, None),
+            metric("households", Measure::Users, None),
+        ],
+        keys,
+        events_per_second_max: None,
+    })
+}
