@@ -139,17 +139,18 @@ async fn replay(
         format!("[{}]", items.join(","))
     });
     let started = std::time::Instant::now();
-    let sum = sender
-        .send_all(batches, shutdown, |Acknowledged { accepted, rejected }| bar.inc(accepted + rejected))
-        .await?;
+    let sum =
+        sender.send_all(batches, shutdown, |Acknowledged { accepted, rejected }| bar.inc(accepted + rejected)).await?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    say(&format!(
-        "replayed in {seconds:.1} s: {} accepted, {} rejected with a reason",
-        sum.accepted, sum.rejected
-    ));
+    say(&format!("replayed in {seconds:.1} s: {} accepted, {} rejected with a reason", sum.accepted, sum.rejected));
     let complete = sum.rejected == planned.rejects as u64 && sum.accepted + sum.rejected == deliveries.len() as u64;
-    ensure!(complete || shutdown.is_cancelled(), "the collector rejected {} of {} damaged items", sum.rejected, planned.rejects);
+    ensure!(
+        complete || shutdown.is_cancelled(),
+        "the collector rejected {} of {} damaged items",
+        sum.rejected,
+        planned.rejects
+    );
     Ok(())
 }
 

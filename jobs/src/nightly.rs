@@ -42,11 +42,7 @@ pub(crate) async fn settle(
 }
 
 /// Prints the reconciliation of a settlement that is stored.
-pub(crate) async fn reconcile(
-    settings: &Settings,
-    tenant: Option<TenantId>,
-    run: Option<String>,
-) -> Result<(), Exit> {
+pub(crate) async fn reconcile(settings: &Settings, tenant: Option<TenantId>, run: Option<String>) -> Result<(), Exit> {
     let catalog = settings.read_catalog()?;
     let mut reports = Vec::new();
     for known in &catalog.tenants {

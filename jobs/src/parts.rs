@@ -52,11 +52,7 @@ pub(crate) async fn run(settings: &Settings, parts: &[Part], shutdown: Cancellat
 }
 
 /// Starts parts; their listeners are bound when this returns.
-pub(crate) async fn start(
-    settings: &Settings,
-    parts: &[Part],
-    shutdown: &CancellationToken,
-) -> Result<Running, Exit> {
+pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &CancellationToken) -> Result<Running, Exit> {
     let catalog = settings.read_catalog()?;
     let mut running = Running { tasks: JoinSet::new(), collect: None, serve: None };
     for part in parts {

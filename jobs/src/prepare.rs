@@ -66,8 +66,7 @@ async fn topics(kafka: &Kafka) -> Result<(), Attempt> {
     // -1: as many replicas as the broker's own default says. The log keeps the time that the collector wrote.
     let new = topics.map(|(name, partitions)| NewTopic::new(name, partitions, TopicReplication::Fixed(-1)));
     let options = AdminOptions::new().operation_timeout(Some(ATTEMPT_TIMEOUT)).request_timeout(Some(ATTEMPT_TIMEOUT));
-    let results =
-        admin.create_topics(&new, &options).await.context("asking for topics").map_err(Attempt::Away)?;
+    let results = admin.create_topics(&new, &options).await.context("asking for topics").map_err(Attempt::Away)?;
     for result in results {
         match result {
             Ok(name) => tracing::info!(topic = name, "topic made"),

@@ -26,7 +26,11 @@ pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
             report.deliveries,
             report.events,
             report.users_exact,
-            if report.explained { "every difference is explained: residual 0" } else { "NOT every difference is explained" },
+            if report.explained {
+                "every difference is explained: residual 0"
+            } else {
+                "NOT every difference is explained"
+            },
         ));
         for cell in &report.worst {
             say(&format!(
@@ -66,7 +70,9 @@ fn table(report: &Report) -> Table {
         let mut cells = vec![
             Cell::new(&row.rollup),
             Cell::new(&row.event),
-            Cell::new(row.currency.map_or_else(|| measure_name(row.measure).to_owned(), |currency| currency.to_string())),
+            Cell::new(
+                row.currency.map_or_else(|| measure_name(row.measure).to_owned(), |currency| currency.to_string()),
+            ),
         ];
         let shares = reasons.iter().map(|reason| row.reasons.get(reason).copied().unwrap_or(0));
         let numbers = [row.speed, row.batch, row.drift].into_iter().chain(shares).chain([row.residual]);
@@ -104,9 +110,10 @@ pub(crate) struct PurchaseTotals {
 pub(crate) fn purchase_totals(reports: &[Report]) -> Option<PurchaseTotals> {
     let report = reports.first()?;
     let total = |measure: Measure| {
-        let rows = report.rows.iter().filter(move |row| {
-            row.rollup == Rollup::TOTAL && row.event == "purchase" && row.measure == measure
-        });
+        let rows = report
+            .rows
+            .iter()
+            .filter(move |row| row.rollup == Rollup::TOTAL && row.event == "purchase" && row.measure == measure);
         rows.map(|row| row.batch).sum::<i128>()
     };
     Some(PurchaseTotals {

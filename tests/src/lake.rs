@@ -54,7 +54,11 @@ pub async fn assert_conserved(world: &World) -> Result<()> {
     for (partition, (low, high)) in log_ranges(world, &world.kafka.topics.events).await? {
         let expected: Vec<i64> = (low..high).collect();
         let found = archived.get(&partition).cloned().unwrap_or_default();
-        ensure!(found == expected, "partition {partition}: the log has {low}..{high}, the lake {} offsets", found.len());
+        ensure!(
+            found == expected,
+            "partition {partition}: the log has {low}..{high}, the lake {} offsets",
+            found.len()
+        );
     }
     Ok(())
 }

@@ -7,7 +7,9 @@
 #![allow(missing_docs, reason = "test support: names and the module text say it")]
 #![allow(clippy::print_stderr, reason = "seeds and the ends of logs belong into a failing test's output")]
 
+pub mod counted;
 pub mod lake;
+pub mod log;
 pub mod process;
 pub mod purchases;
 pub mod stack;

@@ -69,6 +69,7 @@ impl Process {
     }
 
     /// Asks it to stop (SIGTERM) and waits at most 20 seconds.
+    #[expect(clippy::disallowed_methods, reason = "a test may wait for a child")]
     pub fn stop(&mut self) -> Result<ExitStatus> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         let asked = Instant::now();

@@ -85,8 +85,5 @@ pub fn sums<K: Ord>(purchases: &[Purchase], group: impl Fn(&Purchase) -> K) -> B
             users.insert(&purchase.user);
         }
     }
-    groups
-        .into_iter()
-        .map(|(key, (sums, users))| (key, Sums { users: users.len() as u64, ..sums }))
-        .collect()
+    groups.into_iter().map(|(key, (sums, users))| (key, Sums { users: users.len() as u64, ..sums })).collect()
 }

@@ -115,11 +115,6 @@ fn stack_command(dir: &Path, arguments: &[&str]) -> Result<()> {
         .env_remove("RECKON_CLICKHOUSE__URL")
         .output()
         .context("deploy/local/stack")?;
-    ensure!(
-        output.status.success(),
-        "stack {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "stack {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -101,7 +101,7 @@ impl EventDraft {
     pub fn from_native(item: &str) -> Result<Self, Rejection> {
         let item: NativeItem<'_> =
             serde_json::from_str(item).map_err(|error| Rejection::new("event", error.to_string()))?;
-        let properties = item.properties.map(|raw| flat_properties(raw)).transpose()?.unwrap_or_default();
+        let properties = item.properties.map(flat_properties).transpose()?.unwrap_or_default();
         Ok(Self {
             id: required_text("event_id", item.event_id)?,
             name: required_text("name", item.name)?,

@@ -101,7 +101,10 @@ async fn days_equal_the_source(world: &World) -> Result<()> {
     ensure!(rows.len() == expected.len(), "{} days settled, {} in the source", rows.len(), expected.len());
     for (day, count, cents, users) in rows {
         let source = &expected[&day];
-        ensure!((count, cents, users) == (source.0, source.1, source.2.len() as u64), "{day}: settled {count} {cents} {users}");
+        ensure!(
+            (count, cents, users) == (source.0, source.1, source.2.len() as u64),
+            "{day}: settled {count} {cents} {users}"
+        );
     }
     Ok(())
 }

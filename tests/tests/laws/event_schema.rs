@@ -83,10 +83,13 @@ fn document() -> impl Strategy<Value = Value> {
         proptest::option::weighted(0.95, instant()),
         proptest::option::weighted(0.5, prop_oneof![3 => "[a-z]{0,20}".prop_map(Value::from), 1 => text()]),
         proptest::option::weighted(0.5, money()),
-        proptest::option::weighted(0.5, prop_oneof![
-            5 => properties.prop_map(|map| Value::Object(map.into_iter().collect())),
-            1 => text(),
-        ]),
+        proptest::option::weighted(
+            0.5,
+            prop_oneof![
+                5 => properties.prop_map(|map| Value::Object(map.into_iter().collect())),
+                1 => text(),
+            ],
+        ),
         proptest::option::weighted(0.05, text()),
     );
     parts.prop_map(|(event_id, name, occurred_at, user_id, money, properties, unknown)| {
@@ -99,7 +102,11 @@ fn document() -> impl Strategy<Value = Value> {
             ("properties", properties),
             ("unknown", unknown),
         ];
-        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<serde_json::Map<_, _>>().into()
+        fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     })
 }
 
@@ -132,8 +139,14 @@ fn both_answers_occur_and_the_bounds_are_the_same() {
         (with("properties", json!({"a": "é".repeat(1024)})), true),
         (with("properties", json!({"a": "é".repeat(1025)})), false),
         (with("properties", json!({"": "1"})), false),
-        (with("properties", (0..64).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into()), true),
-        (with("properties", (0..65).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into()), false),
+        (
+            with("properties", (0..64).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into()),
+            true,
+        ),
+        (
+            with("properties", (0..65).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into()),
+            false,
+        ),
         (with("user_id", "".into()), true),
         (with("user_id", Value::Null), false),
     ] {

@@ -20,8 +20,18 @@ const ARROWS: [(&str, &[&str]); 6] = [
 
 /// Crates that would bring I/O, a runtime or a client into the vocabulary.
 const NOT_IN_SCHEMAS: [&str; 12] = [
-    "tokio", "futures", "rdkafka", "redis", "clickhouse", "object_store", "reqwest", "axum", "datafusion", "deltalake",
-    "arrow", "parquet",
+    "tokio",
+    "futures",
+    "rdkafka",
+    "redis",
+    "clickhouse",
+    "object_store",
+    "reqwest",
+    "axum",
+    "datafusion",
+    "deltalake",
+    "arrow",
+    "parquet",
 ];
 
 fn tracked_files() -> Vec<PathBuf> {
@@ -30,7 +40,11 @@ fn tracked_files() -> Vec<PathBuf> {
         .current_dir(repository())
         .output()
         .expect("git lists the files");
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| repository().join(line)).filter(|path| path.is_file()).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| repository().join(line))
+        .filter(|path| path.is_file())
+        .collect()
 }
 
 fn extension(path: &Path) -> &str {
@@ -93,7 +107,8 @@ fn files_stay_small() {
 fn only_jobs_touches_the_outside_world() {
     for path in tracked_files() {
         let relative = path.strip_prefix(repository()).expect("inside").to_string_lossy().into_owned();
-        let is_layer = ["schemas/src", "speed/src", "batch/src", "serving/src"].iter().any(|room| relative.starts_with(room));
+        let is_layer =
+            ["schemas/src", "speed/src", "batch/src", "serving/src"].iter().any(|room| relative.starts_with(room));
         if is_layer && extension(&path) == "rs" {
             let text = std::fs::read_to_string(&path).expect("text");
             for forbidden in ["std::env::", "tracing_subscriber", "tokio::signal"] {
@@ -107,6 +122,10 @@ fn only_jobs_touches_the_outside_world() {
 fn rooms_without_a_meaning_are_refused() {
     for path in tracked_files() {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        assert!(!["common", "utils", "util", "helpers", "misc"].contains(&stem), "{}: name it by its meaning", path.display());
+        assert!(
+            !["common", "utils", "util", "helpers", "misc"].contains(&stem),
+            "{}: name it by its meaning",
+            path.display()
+        );
     }
 }

@@ -8,10 +8,10 @@ const ZONES: [&str; 8] = [
     "UTC",
     "America/New_York",
     "Europe/Berlin",
-    "America/Sao_Paulo", // skipped midnight
+    "America/Sao_Paulo",   // skipped midnight
     "Australia/Lord_Howe", // shifts by 30 minutes
-    "Asia/Kolkata",      // +05:30
-    "Pacific/Apia",      // skipped the whole of 2011-12-30
+    "Asia/Kolkata",        // +05:30
+    "Pacific/Apia",        // skipped the whole of 2011-12-30
     "Africa/Casablanca",
 ];
 

@@ -1,0 +1,259 @@
+//! What the speed layer must have counted, said by an oracle that reads the log with plain loops, and what Redis and
+//! ClickHouse say it did.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clickhouse::Row;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use reckon_schemas::redis_keys::{self, CellTotals};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::lake::log_ranges;
+use crate::log::{Logged, read_topic};
+use crate::purchases::{Purchase, Sums};
+use crate::until;
+use crate::world::World;
+
+const MINUTE_US: i64 = 60_000_000;
+
+/// Rollup, grain, start of the window in microseconds, dimension values.
+pub type Cell = (String, String, i64, Vec<String>);
+
+/// What was counted, and how many records were not, by reason.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub cells: BTreeMap<Cell, Sums>,
+    pub exceptions: BTreeMap<String, u64>,
+}
+
+/// Writes purchases into the log as the collector would, and returns when the broker has them.
+pub async fn produce(world: &World, purchases: &[Purchase]) -> Result<()> {
+    let (brokers, topic) = (world.kafka.brokers.clone(), world.kafka.topics.events.clone());
+    let messages: Vec<(String, String)> = purchases.iter().map(|purchase| message(&world.tenant, purchase)).collect();
+    tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("enable.idempotence", "true")
+            .set("queue.buffering.max.messages", "1000000")
+            .create()?;
+        for (key, payload) in &messages {
+            producer
+                .send(BaseRecord::to(&topic).key(key).payload(payload))
+                .map_err(|(error, _)| anyhow::Error::from(error))?;
+            producer.poll(Duration::ZERO);
+        }
+        Ok(producer.flush(Duration::from_secs(30))?)
+    })
+    .await?
+}
+
+fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
+    let payload = json!({
+        "v": 2, "tenant": tenant, "id": purchase.id, "name": "purchase",
+        "occurred_at": purchase.at_us, "received_at": purchase.at_us, "user": purchase.user,
+        "money": { "currency": "USD", "minor": purchase.cents },
+        "properties": { "department": purchase.department, "store": purchase.store },
+    });
+    (format!("{tenant}\u{1f}{}", purchase.user), payload.to_string())
+}
+
+/// What the rules say about every record of the log: each partition by itself, in its order.
+pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted> {
+    let allowed_lateness_us = i64::try_from(allowed_lateness.as_micros())?;
+    let mut partitions: BTreeMap<i32, Vec<Logged>> = BTreeMap::new();
+    for logged in read_topic(&world.kafka.brokers, &world.kafka.topics.events).await? {
+        partitions.entry(logged.partition).or_default().push(logged);
+    }
+    let mut counted = Counted::default();
+    let mut users: HashMap<Cell, HashSet<String>> = HashMap::new();
+    for records in partitions.values() {
+        let (mut ids, mut watermark_us) = (HashSet::new(), i64::MIN);
+        for record in records {
+            let event: Value = serde_json::from_slice(&record.payload)?;
+            let at_us = event["occurred_at"].as_i64().context("occurred_at")?;
+            let minute_end_us = (at_us.div_euclid(MINUTE_US) + 1) * MINUTE_US;
+            let reason = if !ids.insert(event["id"].to_string()) {
+                Some("duplicate")
+            } else if minute_end_us.saturating_add(allowed_lateness_us) <= watermark_us {
+                Some("late")
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                *counted.exceptions.entry(reason.to_owned()).or_default() += 1;
+                continue;
+            }
+            watermark_us = watermark_us.max(at_us);
+            for cell in cells_of(&event, at_us)? {
+                users.entry(cell.clone()).or_default().insert(event["user"].to_string());
+                let sums = counted.cells.entry(cell).or_default();
+                sums.count += 1;
+                sums.cents += i128::from(event["money"]["minor"].as_i64().context("minor")?);
+            }
+        }
+    }
+    for (cell, sums) in &mut counted.cells {
+        sums.users = users[cell].len() as u64;
+    }
+    Ok(counted)
+}
+
+/// The cells of the test tenant's rollups that an event belongs to.
+fn cells_of(event: &Value, at_us: i64) -> Result<Vec<Cell>> {
+    let zone = TimeZone::get("America/New_York")?;
+    let day = Timestamp::from_microsecond(at_us)?.to_zoned(zone).start_of_day()?.timestamp().as_microsecond();
+    let starts =
+        [("1m", at_us - at_us.rem_euclid(MINUTE_US)), ("1h", at_us - at_us.rem_euclid(60 * MINUTE_US)), ("1d", day)];
+    let value = |name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
+    let rollups = [("total", vec![]), ("department", vec![value("department")]), ("store", vec![value("store")])];
+    let mut cells = Vec::new();
+    for (grain, start_us) in starts {
+        for (rollup, values) in &rollups {
+            cells.push(((*rollup).to_owned(), grain.to_owned(), start_us, values.clone()));
+        }
+    }
+    Ok(cells)
+}
+
+#[derive(Deserialize, Row)]
+struct CellRow {
+    rollup: String,
+    grain: String,
+    start_us: i64,
+    dimensions: Vec<String>,
+    count: u64,
+    cents: i128,
+    users: u64,
+}
+
+/// What the view over ClickHouse's cells says.
+pub async fn in_clickhouse(world: &World) -> Result<Counted> {
+    let sql = "SELECT rollup, grain, toUnixTimestamp64Micro(window_start) AS start_us, dimensions, \
+               sum(speed_cells.count) AS count, sum(money['USD']) AS cents, uniqCombined64Merge(14)(speed_cells.users) AS users \
+               FROM speed_cells WHERE tenant = ? GROUP BY grain, rollup, window_start, dimensions";
+    let client = world.clickhouse_client();
+    let rows = client.query(sql).bind(&world.tenant).fetch_all::<CellRow>().await?;
+    let cells = rows.into_iter().map(|row| {
+        let sums = Sums { count: row.count, cents: row.cents, users: row.users };
+        ((row.rollup, row.grain, row.start_us, row.dimensions), sums)
+    });
+    let sql = "SELECT reason, count() FROM speed_exceptions FINAL WHERE tenant = ? GROUP BY reason";
+    let exceptions = client.query(sql).bind(&world.tenant).fetch_all::<(String, u64)>().await?;
+    Ok(Counted { cells: cells.collect(), exceptions: exceptions.into_iter().collect() })
+}
+
+/// What Redis says, of every cell that it has.
+pub async fn in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
+    let mut connection = world.redis_connection().await?;
+    let prefix = format!("rk:{{{}}}:cells:", world.tenant);
+    let mut keys: Vec<String> = Vec::new();
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(10_000);
+        let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+        keys.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    let mut cells: BTreeMap<Cell, Sums> = BTreeMap::new();
+    let mut sketches: BTreeMap<Cell, Vec<String>> = BTreeMap::new();
+    for key in keys {
+        let name: Vec<&str> = key[prefix.len()..].splitn(4, ':').collect();
+        let [grain, start, rollup, _event] = name[..] else { anyhow::bail!("key {key}") };
+        let start_us = start.parse::<i64>()? * 1_000_000;
+        let fields: HashMap<String, String> = redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
+        for (field, totals) in fields {
+            let (partition, values) = redis_keys::parse_cell_field(&field).context("field")?;
+            let totals = CellTotals::decode(&totals)?;
+            let dimensions = values.values(usize::from(rollup != "total"));
+            let cell = (rollup.to_owned(), grain.to_owned(), start_us, dimensions);
+            let users = format!("{}:{partition}:{}", key.replacen(":cells:", ":users:", 1), values.as_str());
+            sketches.entry(cell.clone()).or_default().push(users);
+            let sums = cells.entry(cell).or_default();
+            sums.count += totals.count;
+            sums.cents += totals.money.get("USD".parse()?);
+        }
+    }
+    for (cell, keys) in sketches {
+        let users: u64 = redis::cmd("PFCOUNT").arg(keys).query_async(&mut connection).await?;
+        cells.entry(cell).or_default().users = users;
+    }
+    Ok(cells)
+}
+
+/// Compares cell by cell: counts and cents exactly, users within what the sketch promises.
+pub fn compare(store: &str, found: &BTreeMap<Cell, Sums>, expected: &BTreeMap<Cell, Sums>) -> Result<()> {
+    let near = |a: u64, b: u64| a.abs_diff(b) <= 2 + b * 3 / 100;
+    let mut problems = Vec::new();
+    for (cell, expected) in expected {
+        match found.get(cell) {
+            None => problems.push(format!("{cell:?} is missing: {expected:?}")),
+            Some(found) if (found.count, found.cents) != (expected.count, expected.cents) => {
+                problems.push(format!("{cell:?} is {found:?} instead of {expected:?}"));
+            }
+            Some(found) if !near(found.users, expected.users) => {
+                problems.push(format!("{cell:?} has {} users instead of {}", found.users, expected.users));
+            }
+            Some(_) => {}
+        }
+    }
+    problems
+        .extend(found.keys().filter(|cell| !expected.contains_key(*cell)).map(|cell| format!("{cell:?} is too much")));
+    let total = problems.len();
+    problems.truncate(10);
+    ensure!(problems.is_empty(), "{store}: {total} of {} cells are wrong:\n{}", expected.len(), problems.join("\n"));
+    Ok(())
+}
+
+/// Both stores against the oracle. The purchases must be young enough for Redis to keep all of their cells.
+pub async fn assert_counted(world: &World, allowed_lateness: Duration) -> Result<Counted> {
+    let expected = oracle(world, allowed_lateness).await?;
+    let clickhouse = in_clickhouse(world).await?;
+    compare("ClickHouse", &clickhouse.cells, &expected.cells)?;
+    ensure!(
+        clickhouse.exceptions == expected.exceptions,
+        "exceptions are {:?} instead of {:?}",
+        clickhouse.exceptions,
+        expected.exceptions
+    );
+    compare("Redis", &in_redis(world).await?, &expected.cells)?;
+    Ok(expected)
+}
+
+/// Waits until both stores say that everything in the log is counted.
+pub async fn until_counted(world: &World) -> Result<()> {
+    let ends: BTreeMap<i32, i64> = log_ranges(world, &world.kafka.topics.events)
+        .await?
+        .into_iter()
+        .map(|(partition, (_, high))| (partition, high))
+        .collect();
+    until("Redis and ClickHouse to have everything", Duration::from_secs(90), || async {
+        Ok(progress_in_redis(world).await? == ends && progress_in_clickhouse(world).await? == ends)
+    })
+    .await
+}
+
+/// How far each partition is in Redis.
+pub async fn progress_in_redis(world: &World) -> Result<BTreeMap<i32, i64>> {
+    let mut connection = world.redis_connection().await?;
+    let key = redis_keys::progress(&world.kafka.topics.events);
+    let fields: HashMap<i32, String> = redis::cmd("HGETALL").arg(key).query_async(&mut connection).await?;
+    let offset = |json: &str| anyhow::Ok(serde_json::from_str::<redis_keys::Progress>(json)?.next_offset);
+    fields.iter().map(|(partition, json)| Ok((*partition, offset(json)?))).collect()
+}
+
+/// How far each partition is in ClickHouse.
+pub async fn progress_in_clickhouse(world: &World) -> Result<BTreeMap<i32, i64>> {
+    let sql = "SELECT partition, toInt64(next_offset) FROM speed_progress FINAL WHERE topic = ?";
+    let query = world.clickhouse_client().query(sql).bind(&world.kafka.topics.events);
+    Ok(query.fetch_all::<(i32, i64)>().await?.into_iter().collect())
+}
