@@ -23,6 +23,8 @@ use super::windows::{Plan, Record};
 
 /// The longest wait for a record, so that acknowledgements and the end are noticed soon.
 const POLL_MAX: Duration = Duration::from_millis(25);
+/// The most records read between two looks at how much waits for the stores.
+const READ_MAX: usize = 1000;
 /// How long the end may take to bring everything into the stores.
 const DRAIN_MAX: Duration = Duration::from_secs(6);
 
@@ -68,10 +70,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Reads until the next flush is due, or nothing came for a while, or the group decided something.
+    /// Reads some records: until the next flush is due, or nothing came for a while, or the group decided something.
     fn read(&mut self) -> Result<(), Error> {
         let until = self.outlets.next_due().min(Instant::now() + POLL_MAX);
-        loop {
+        for _ in 0..READ_MAX {
             let wait = until.saturating_duration_since(Instant::now());
             let message = match self.source.poll(wait) {
                 Ok(Some(message)) => message,
@@ -96,9 +98,10 @@ impl Driver {
                 offset,
             })?;
             if wait.is_zero() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Stops reading while too much waits for a store, and goes on when that has become less.

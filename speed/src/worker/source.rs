@@ -17,6 +17,9 @@ use super::tuning::Tuning;
 /// How long one question to a broker may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long leaving the group may take.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
+
 /// A consumer of the topic of events.
 pub(crate) struct Source {
     consumer: BaseConsumer<Context>,
@@ -126,10 +129,30 @@ impl Source {
         self.consumer.resume(&self.partitions(partitions))
     }
 
-    /// Leaves the group; what is still assigned is given back at once.
+    /// Leaves the group; what is still assigned is given back at once. Bounded in time: brokers that do not answer
+    /// will notice by themselves that this member is gone.
     pub(crate) fn leave(self) {
         self.consumer.context().close();
-        drop(self.consumer);
+        // The client waits for an answer to each decision before it can close.
+        while let Some(decision) = self.next_rebalance() {
+            let answered = match decision {
+                Rebalance::Assigned(_) => self.assign(&[]),
+                Rebalance::Revoked { partitions, .. } => self.unassign(&partitions),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "a decision of the group was not answered");
+            }
+        }
+        let (left, waiting) = std::sync::mpsc::channel();
+        let consumer = self.consumer;
+        std::thread::spawn(move || {
+            drop(consumer);
+            // Nobody is left to hear it only if it took too long.
+            let _ = left.send(());
+        });
+        if waiting.recv_timeout(LEAVE_MAX).is_err() {
+            tracing::warn!("the group was not left in time; it will notice");
+        }
     }
 
     fn partitions(&self, partitions: &[i32]) -> TopicPartitionList {

@@ -8,7 +8,7 @@ use crate::worker::Error;
 use crate::worker::sinks::Report;
 use crate::worker::windows::Sink;
 
-/// A series that was counted for changes a cell of every grain at the next fold.
+/// What was counted for in the finest grain changes a cell of every grain at the next fold.
 const GRAINS: usize = 3;
 
 impl Driver {

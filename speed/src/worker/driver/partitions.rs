@@ -36,31 +36,49 @@ impl Driver {
     }
 
     fn claim(&mut self, partitions: &[i32]) -> Result<(), Error> {
-        let mut offsets = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let Some(state) = self.restore(*partition)? else { return Ok(()) };
-            offsets.push((*partition, state.next_offset()));
+        let states = self.restore_all(partitions);
+        // Every decision is answered, also where the answer is that nothing will be read.
+        let states = match states {
+            Ok(Some(states)) => states,
+            unusable => {
+                self.answer(self.source.assign(&[]))?;
+                return unusable.map(|_| ());
+            }
+        };
+        let offsets: Vec<(i32, i64)> =
+            states.iter().map(|(partition, state)| (*partition, state.next_offset())).collect();
+        for (partition, state) in states {
             self.claims += 1;
-            self.owned.insert(*partition, Owned::new(*partition, self.claims, state));
+            self.owned.insert(partition, Owned::new(partition, self.claims, state));
         }
         tracing::info!(?offsets, "partitions assigned");
-        let assigned = self.source.assign(&offsets);
-        let paused = assigned.and_then(|()| if self.paused { self.source.pause(partitions) } else { Ok(()) });
-        paused.map_err(|error| Error::Log(error.to_string()))
+        self.answer(self.source.assign(&offsets))?;
+        if self.paused { self.answer(self.source.pause(partitions)) } else { Ok(()) }
+    }
+
+    fn answer(&self, answered: Result<(), impl Display>) -> Result<(), Error> {
+        answered.map_err(|error| Error::Log(error.to_string()))
     }
 
     /// Hands partitions over, flushed, unless they are lost: then somebody else may have them already.
     fn release(&mut self, partitions: &[i32], lost: bool) -> Result<(), Error> {
-        if lost {
+        let drained = if lost {
             tracing::warn!(?partitions, "partitions lost; what was not flushed is left to their new owner");
+            Ok(())
         } else {
-            self.drain(partitions, Instant::now() + HANDOVER_MAX)?;
-            tracing::info!(?partitions, "partitions handed over");
-        }
+            self.drain(partitions, Instant::now() + HANDOVER_MAX)
+        };
         for partition in partitions {
             self.owned.remove(partition);
         }
-        self.source.unassign(partitions).map_err(|error| Error::Log(error.to_string()))
+        self.answer(self.source.unassign(partitions))?;
+        tracing::info!(?partitions, "partitions given back");
+        drained
+    }
+
+    /// The newest states of partitions; `None` if the end came first.
+    fn restore_all(&self, partitions: &[i32]) -> Result<Option<Vec<(i32, PartitionState)>>, Error> {
+        partitions.iter().map(|partition| Ok(self.restore(*partition)?.map(|state| (*partition, state)))).collect()
     }
 
     /// The newest state of a partition; `None` if the end came first.

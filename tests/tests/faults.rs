@@ -1,0 +1,10 @@
+//! Faults: what must survive what, on real servers and with the real binary.
+
+#[path = "faults/clickhouse_away.rs"]
+mod clickhouse_away;
+#[path = "faults/redis_lost.rs"]
+mod redis_lost;
+#[path = "faults/shuffled.rs"]
+mod shuffled;
+#[path = "faults/speed_crash.rs"]
+mod speed_crash;
