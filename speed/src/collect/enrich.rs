@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_proxys_word_counts() {
+    fn the_nearest_proxies_word_counts() {
         let enricher = enricher();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let address = |value| enricher.address(&headers("x-forwarded-for", value), peer);
