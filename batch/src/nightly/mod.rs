@@ -21,6 +21,7 @@ use reckon_schemas::catalog::{Catalog, Tenant};
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
@@ -41,6 +42,10 @@ pub struct Tuning {
     /// How long to wait for the archive to pass the end of the log.
     #[serde(with = "humantime_serde")]
     pub archive_wait: Duration,
+    /// How long to wait, once there is something to settle, for the speed layer to have read the log as far as the
+    /// archive. Then it is settled all the same, and what speed has not read is in the drift as `not_yet_seen`.
+    #[serde(with = "humantime_serde")]
+    pub speed_wait: Duration,
     /// How many deliveries are counted at once, in whole days: about 1 KB of memory each, and the size of the inserts.
     pub chunk_deliveries: u64,
     /// For how many deliveries the first one of each event is found at once: about 100 bytes of memory each, and one
@@ -53,6 +58,7 @@ impl Default for Tuning {
         Self {
             settle_after: Duration::ZERO,
             archive_wait: Duration::from_secs(600),
+            speed_wait: Duration::from_secs(30),
             chunk_deliveries: 250_000,
             group_deliveries: 4_000_000,
         }
@@ -102,8 +108,8 @@ impl Outcome {
 
 /// Told how far a nightly is, so that somebody can draw it.
 pub trait Progress: Send + Sync {
-    /// The stage before is over and this one begins: `archive`, `survey`, `deduplicate`, `recount`, `settle`. With a
-    /// total where it is known.
+    /// The stage before is over and this one begins: `archive`, `survey`, `speed`, `deduplicate`, `recount`, `settle`.
+    /// With a total where it is known.
     fn stage(&self, name: &str, total: Option<u64>);
     /// So much more of the total is done.
     fn advance(&self, by: u64);
@@ -142,7 +148,9 @@ async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Re
     let lake = Lake::open(&config.lake).await?;
     let archive = Archive::new(&lake, &config.kafka, &config.tuning);
     progress.stage("archive", None);
-    let events = archive.wait_for(&archive.log_end().await?).await?;
+    let log_end = archive.log_end().await?;
+    let events = archive.wait_for(&log_end).await?;
+    let speed_deadline = Instant::now() + config.tuning.speed_wait;
     let store = Store::new(&config.clickhouse);
     let mut outcome = Outcome::default();
     for tenant in tenants {
@@ -152,6 +160,8 @@ async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Re
             tuning: &config.tuning,
             topic: &config.kafka.topics.events,
             archive: &archive,
+            log_end: &log_end,
+            speed_deadline,
             store: &store,
             progress,
         };

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::settlement::last_settled_day;
 use reckon_schemas::time::EventTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::archive::Archive;
@@ -25,6 +26,8 @@ pub(super) struct Settling<'a> {
     pub(super) tuning: &'a Tuning,
     pub(super) topic: &'a str,
     pub(super) archive: &'a Archive<'a>,
+    pub(super) log_end: &'a BTreeMap<i32, i64>,
+    pub(super) speed_deadline: Instant,
     pub(super) store: &'a Store,
     pub(super) progress: &'a dyn Progress,
 }
@@ -58,6 +61,8 @@ impl Settling<'_> {
         if due.is_empty() {
             return Ok(None);
         }
+        self.progress.stage("speed", None);
+        SpeedCut::wait_for(self.store, self.topic, self.log_end, self.speed_deadline).await?;
         // The cut first, then the lake: so everything that speed has counted is in the version that is recounted.
         let mut groups = Groups::new(self.tenant.counted_rollups());
         let spans: Vec<_> = pieces(&due, &deliveries, u64::MAX).into_iter().map(|days| span(days, zone)).collect();

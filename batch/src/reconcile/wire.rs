@@ -145,4 +145,25 @@ mod tests {
             assert!(from_text(text, usd).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_row_is_json_of_decimal_texts_and_reads_back() {
+        let row = ReportRow {
+            rollup: "total".to_owned(),
+            event: "purchase".to_owned(),
+            measure: Measure::Money,
+            currency: Some("USD".parse().expect("known")),
+            speed: 459_603_957,
+            batch: 459_603_958,
+            drift: -1,
+            reasons: BTreeMap::from([(Reason::Late, -1)]),
+            residual: 0,
+            error_bound: 0,
+            cells: 365,
+            cells_with_residual: 0,
+        };
+        let json = serde_json::to_value(&row).expect("a row");
+        assert_eq!((&json["batch"], &json["reasons"]["late"]), (&"4596039.58".into(), &"-0.01".into()));
+        assert_eq!(serde_json::from_value::<ReportRow>(json).expect("its own JSON"), row);
+    }
 }

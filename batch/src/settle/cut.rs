@@ -11,6 +11,7 @@ use reckon_schemas::lake::UNREADABLE_TENANT;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
+use tokio::time::Instant;
 
 use super::rows::{ExceptionRow, ProgressRow, SpeedCellRow};
 use super::{Store, StoreError};
@@ -53,6 +54,32 @@ impl SpeedCut {
             tokio::time::sleep(PAUSE).await;
         }
         Err(StoreError::Moving(ATTEMPTS))
+    }
+
+    /// Waits until the speed layer has read everything below these offsets, or the deadline is there: a settlement does
+    /// not depend on it, and what it has not read by then is reported as such.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn wait_for(
+        store: &Store,
+        topic: &str,
+        next_offsets: &BTreeMap<i32, i64>,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        loop {
+            let progress = read_progress(store, topic).await?;
+            let unread = |(partition, next): (&i32, &i64)| (next - progress.get(partition).unwrap_or(&0)).max(0);
+            let unread: i64 = next_offsets.iter().map(unread).sum();
+            if unread == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(records = unread, "the speed layer is behind: settling without it");
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn try_read(
