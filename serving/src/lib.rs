@@ -96,7 +96,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     });
     let app = App { access, evaluator, hub, tuning, shutdown: stop.clone() };
     let router = routes::router(app, config.extra_openapi);
-    tracing::info!(address = ?listener.local_addr().ok(), "serving");
+    tracing::info!(address = %listener.local_addr()?, "serving");
     let drain = stop.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { drain.cancelled().await });
     let overdue = async {
