@@ -31,7 +31,7 @@ use self::intake::Intake;
 use self::producer::EventLog;
 
 /// How long requests that are under way at shutdown may take to end; with [`FLUSH_TIME_MAX`] the whole bound.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What the collector needs.

@@ -2,6 +2,10 @@
 
 #[path = "faults/clickhouse_away.rs"]
 mod clickhouse_away;
+#[path = "faults/collect_input.rs"]
+mod collect_input;
+#[path = "faults/collect_log_away.rs"]
+mod collect_log_away;
 #[path = "faults/redis_lost.rs"]
 mod redis_lost;
 #[path = "faults/shuffled.rs"]
