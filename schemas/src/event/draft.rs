@@ -211,6 +211,9 @@ fn native_money(raw: &RawValue) -> Result<Money, Rejection> {
 fn flat_properties(raw: &RawValue) -> Result<Properties<'static>, Rejection> {
     let fields: BTreeMap<String, &RawValue> =
         serde_json::from_str(raw.get()).map_err(|_| Rejection::new("properties", "is not an object"))?;
+    if fields.len() > limits::PROPERTIES_MAX {
+        return Err(Rejection::new("properties", format!("has more than {} entries", limits::PROPERTIES_MAX)));
+    }
     let mut properties = Properties::new();
     for (name, raw) in fields {
         match raw.get().as_bytes().first() {
@@ -218,7 +221,8 @@ fn flat_properties(raw: &RawValue) -> Result<Properties<'static>, Rejection> {
             Some(b'{' | b'[') => {
                 return Err(Rejection::new(format!("properties.{name}"), "is nested: give a text, number or boolean"));
             }
-            Some(b'n') => {}
+            // Not kept, but its name is checked like every other.
+            Some(b'n') => check_text("properties", &name, limits::PROPERTY_NAME_CHARS_MAX)?,
             _ => properties.insert(name, raw.get().to_owned()),
         }
     }
