@@ -162,9 +162,9 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
         tokio::spawn(writer.run(taken, reporter.clone(), stop.clone()));
         Outlet::new(batches, interval)
     };
-    let redis = Writer::Redis(RedisSink::new(client, history, topic.clone(), tuning.redis_retention));
+    let redis = Writer::Redis(Box::new(RedisSink::new(client, history, topic.clone(), tuning.redis_retention)));
     let redis = open(redis, tuning.flush_interval);
-    let clickhouse = Writer::ClickHouse(ClickHouseSink::new(clickhouse, topic.clone()));
+    let clickhouse = Writer::ClickHouse(Box::new(ClickHouseSink::new(clickhouse, topic.clone())));
     let clickhouse = open(clickhouse, tuning.clickhouse_interval);
     let (captures, captured) = mpsc::channel(1);
     tokio::spawn(snapshots.clone().run(captured, reporter.clone(), stop.clone()));

@@ -9,6 +9,9 @@ use super::windows::{PartitionState, Sink};
 /// How often an idle partition repeats its progress in Redis, so that readers can tell idle from dead.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a store that did not take a snapshot is left alone.
+const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(crate) struct Owned {
     pub(crate) state: PartitionState,
@@ -21,6 +24,7 @@ pub(crate) struct Owned {
     saving: bool,
     saved_offset: i64,
     saved_at: Instant,
+    failed_at: Option<Instant>,
     refreshed_at: Option<Instant>,
 }
 
@@ -37,6 +41,7 @@ impl Owned {
             saving: false,
             saved_offset,
             saved_at: Instant::now(),
+            failed_at: None,
             refreshed_at: None,
         }
     }
@@ -94,7 +99,9 @@ impl Owned {
     /// Notes the state for a snapshot, if one is due. Right after a fold.
     pub(crate) fn capture(&mut self, interval: Duration) {
         let next_offset = self.state.next_offset();
-        let is_new = self.saved_offset < next_offset && self.capture.is_none() && !self.saving;
+        let failed_just_now = self.failed_at.is_some_and(|at| at.elapsed() < SAVE_RETRY_INTERVAL);
+        let busy = self.capture.is_some() || self.saving || failed_just_now;
+        let is_new = self.saved_offset < next_offset && !busy;
         if is_new && self.saved_at.elapsed() >= interval {
             let (partition, claim) = (self.partition, self.claim);
             self.capture = Some(Capture { partition, claim, next_offset, state: self.state.to_bytes() });
@@ -114,6 +121,7 @@ impl Owned {
     pub(crate) fn saved(&mut self, next_offset: i64, stored: bool) {
         self.saving = false;
         self.saved_at = Instant::now();
+        self.failed_at = (!stored).then_some(self.saved_at);
         if stored {
             self.saved_offset = next_offset;
         }

@@ -79,8 +79,8 @@ impl PartitionFlush {
 
 /// Either store.
 pub(crate) enum Writer {
-    Redis(RedisSink),
-    ClickHouse(ClickHouseSink),
+    Redis(Box<RedisSink>),
+    ClickHouse(Box<ClickHouseSink>),
 }
 
 /// Why a batch was not taken; it is repeated.

@@ -78,12 +78,18 @@ impl Snapshots {
     /// Writes captures as they come, and reports each. A store that is away costs nothing but a longer replay, so a
     /// failure is logged and left to the next capture.
     pub(crate) async fn run(self, mut captures: Receiver<Capture>, reports: Sender<Report>, stop: CancellationToken) {
+        let mut failing = false;
         while let Some(capture) = captures.recv().await {
             let Capture { partition, claim, next_offset, .. } = capture;
             let Some(result) = stop.run_until_cancelled(self.save(capture)).await else { return };
-            if let Err(error) = &result {
-                tracing::warn!(partition, next_offset, %error, "snapshot was not written; the one before stays valid");
+            match &result {
+                Err(error) if !failing => {
+                    tracing::warn!(partition, next_offset, %error, "snapshot was not written; the one before stays valid");
+                }
+                Ok(()) if failing => tracing::info!(partition, next_offset, "snapshots are written again"),
+                Ok(()) | Err(_) => {}
             }
+            failing = result.is_err();
             if reports.send(Report::Saved { partition, claim, next_offset, stored: result.is_ok() }).is_err() {
                 return;
             }

@@ -125,7 +125,9 @@ impl Driver {
                 }
                 Err(_) => {}
             }
-            std::thread::sleep(RETRY_INTERVAL);
+            let pause = async { tokio::time::timeout(RETRY_INTERVAL, self.shutdown.cancelled()).await };
+            // Either the time is over or the end has come; the loop looks which.
+            let _ = self.runtime.block_on(pause);
         }
         Ok(None)
     }

@@ -43,6 +43,10 @@ impl PartitionState {
     pub(crate) fn evict(&mut self, plan: &Plan) {
         let [Some(redis), Some(clickhouse)] = self.acknowledged else { return };
         let safe = redis.min(clickhouse);
+        // Cells that had to stay the last time have to stay until the slower sink has more.
+        if self.evicted_below.replace(safe) == Some(safe) {
+            return;
+        }
         let mut kept = Vec::new();
         while self.expiry.first().is_some_and(|key| self.is_over(plan, &key.window)) {
             for key in self.expiry.pop_first().unwrap_or_default() {

@@ -71,6 +71,8 @@ pub(crate) struct PartitionState {
     exceptions: Vec<Exception>,
     /// Per sink: everything below this offset is there.
     pub(super) acknowledged: [Option<i64>; 2],
+    /// What both sinks had acknowledged at the last eviction.
+    pub(super) evicted_below: Option<i64>,
     /// Whether a cell was ever dropped from memory, so that only ClickHouse can say what it was.
     pub(super) has_evicted: bool,
     /// Reused for every event.

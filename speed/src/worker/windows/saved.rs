@@ -11,6 +11,9 @@ use super::partition::PartitionState;
 use super::recent::SavedKeys;
 use super::series::{Cell, Series, SeriesCells};
 
+/// A window, the next offset at its last change, its totals.
+type SavedCell<M> = (Window, i64, M);
+
 /// The form that is written: borrowed, so that a large state is not copied first.
 #[derive(Serialize)]
 struct Saving<'a> {
@@ -19,7 +22,7 @@ struct Saving<'a> {
     log_time_ms: i64,
     has_evicted: bool,
     recent: SavedKeys,
-    series: Vec<(&'a Series, Vec<(Window, i64, &'a Measures)>)>,
+    series: Vec<(&'a Series, Vec<SavedCell<&'a Measures>>)>,
 }
 
 /// The same form as it is read.
@@ -30,7 +33,7 @@ struct Saved {
     log_time_ms: i64,
     has_evicted: bool,
     recent: SavedKeys,
-    series: Vec<(Series, Vec<(Window, i64, Measures)>)>,
+    series: Vec<(Series, Vec<SavedCell<Measures>>)>,
 }
 
 /// The bytes are not a state that this build wrote.
