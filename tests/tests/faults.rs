@@ -1,5 +1,9 @@
 //! Faults: what must survive what, on real servers and with the real binary.
 
+#[path = "faults/archive_crash.rs"]
+mod archive_crash;
+#[path = "faults/archive_log_changed.rs"]
+mod archive_log_changed;
 #[path = "faults/clickhouse_away.rs"]
 mod clickhouse_away;
 #[path = "faults/collect_input.rs"]

@@ -202,7 +202,7 @@ impl Appender {
     }
 
     fn lake_error(&self, error: deltalake::DeltaTableError) -> LakeError {
-        LakeError::of(&self.topic, error)
+        LakeError::of(self.table.table_url().path(), error)
     }
 }
 

@@ -21,12 +21,17 @@ impl Outage {
         Self { topic: topic.to_owned(), store, since: None, wait: WAIT_FIRST }
     }
 
-    /// Notes a failure and waits before the next try.
-    pub(crate) async fn wait(&mut self, error: &impl Display) {
+    /// Notes a failure.
+    pub(crate) fn note(&mut self, error: &impl Display) {
         if self.since.is_none() {
             self.since = Some(Instant::now());
             tracing::warn!(topic = self.topic, "{} is away, archiving waits for it: {error}", self.store);
         }
+    }
+
+    /// Notes a failure and waits before the next try.
+    pub(crate) async fn wait(&mut self, error: &impl Display) {
+        self.note(error);
         tokio::time::sleep(self.wait).await;
         self.wait = (self.wait * 2).min(WAIT_MAX);
     }

@@ -17,7 +17,7 @@ use super::rows::Rows;
 use super::tuning::Tuning;
 
 /// How long the last commit may take once the archive is asked to stop.
-const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(8);
+const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(6);
 
 /// After so many records in a row, other tasks get their turn.
 const RECORDS_PER_TURN: usize = 512;
@@ -65,7 +65,8 @@ impl Session<'_> {
         let mut messages = intake.consumer().stream();
         let mut discovery = tokio::time::interval(self.tuning.discovery_interval.max(Duration::from_millis(100)));
         discovery.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_a_row = 0;
+        let mut log = Outage::new(self.topic, "the log");
+        let mut in_a_row = 0_usize;
         loop {
             let due_at = pending.due_at();
             let is_due = due_at.is_some();
@@ -81,8 +82,14 @@ impl Session<'_> {
                     }
                 }
                 message = messages.next() => match message {
-                    Some(Ok(message)) => pending.push(&Record::of(&message)),
-                    Some(Err(error)) => intake.judge(error, pending.positions()).await?,
+                    Some(Ok(message)) => {
+                        log.over();
+                        pending.push(&Record::of(&message));
+                    }
+                    Some(Err(error)) => {
+                        intake.judge(&error, pending.positions()).await?;
+                        log.note(&error);
+                    }
                     None => return Err(Interruption::LogAway("the log's client ended its stream".to_owned())),
                 }
             }
@@ -90,8 +97,8 @@ impl Session<'_> {
                 // Nothing is read meanwhile: the client reads ahead as far as it is allowed to, and then stops too.
                 self.commit(appender, pending).await?;
             }
-            in_a_row += 1;
-            if in_a_row % RECORDS_PER_TURN == 0 {
+            in_a_row = in_a_row.wrapping_add(1);
+            if in_a_row.is_multiple_of(RECORDS_PER_TURN) {
                 tokio::task::yield_now().await;
             }
         }
