@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(counts(body.as_bytes(), false), Err(StatusCode::BAD_REQUEST), "{body:.40}");
         }
         assert_eq!(counts(b"[\"\xff\"]", false), Err(StatusCode::BAD_REQUEST));
-        let many = format!("[{}]", vec![GOOD; 11].join(","));
+        let many = format!("[{}]", [GOOD; 11].join(","));
         assert_eq!(counts(many.as_bytes(), false), Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
 }
