@@ -2,7 +2,7 @@
 
 #[path = "contracts/collect.rs"]
 mod collect;
-#[path = "contracts/sketch.rs"]
-mod sketch;
 #[path = "contracts/serving/mod.rs"]
 mod serving;
+#[path = "contracts/sketch.rs"]
+mod sketch;

@@ -87,7 +87,8 @@ async fn refused_requests_are_problems_and_leave_nothing() -> Result<()> {
     let _collector = world.start_collector().await?;
     let post = |path: &str| world.http.post(url(&world, path));
     let events = || post("/v1/events").bearer_auth(&world.write_key);
-    let wrong_key = format!("{}0", &world.write_key[..world.write_key.len() - 1]);
+    let (rest, last) = world.write_key.split_at(world.write_key.len() - 1);
+    let wrong_key = format!("{rest}{}", if last == "0" { "1" } else { "0" });
     let one = item("a").to_string();
     let bomb = gzip(&vec![b' '; 20 << 20])?;
     let many = format!("[{}]", vec!["1"; 5001].join(","));

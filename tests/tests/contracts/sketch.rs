@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use clickhouse::Row;
-use reckon_tests::Stack;
 use reckon_schemas::sketch::{HASHES_MAX, Sketch, hash_user};
+use reckon_tests::Stack;
 use redis::AsyncTypedCommands;
 use redis::aio::MultiplexedConnection;
 use serde::{Serialize, Serializer};
