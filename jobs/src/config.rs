@@ -86,7 +86,8 @@ pub(crate) enum ConfigError {
 }
 
 /// Variables that begin with `RECKON_` and are not configuration keys.
-const OTHER_VARIABLES: &[&str] = &["RECKON_LOG", "RECKON_CONFIG", "RECKON_CACHE", "RECKON_WRITE_KEY"];
+const OTHER_VARIABLES: &[&str] =
+    &["RECKON_LOG", "RECKON_CONFIG", "RECKON_CACHE", "RECKON_WRITE_KEY", "RECKON_TEST_STACK"];
 
 impl Settings {
     /// Reads the file (if one is given) and the environment: `RECKON_KAFKA__BROKERS` sets `brokers` in `[kafka]`,

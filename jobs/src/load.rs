@@ -17,6 +17,9 @@ use crate::exit::Exit;
 use crate::progress;
 use crate::report::say;
 
+/// An hour: longer than any request may take.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The collector; the configured one if absent.
@@ -47,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: Can
     let pause = Duration::from_secs_f64(f64::from(arguments.batch) / f64::from(arguments.rate));
     let mut ticks = tokio::time::interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut latencies_us = Histogram::<u64>::new(3).context("making the histogram")?;
+    let mut latencies_us = Histogram::<u64>::new_with_bounds(1, LATENCY_US_MAX, 3).context("making the histogram")?;
     let mut random = StdRng::seed_from_u64(arguments.seed);
     let run = uuid::Uuid::now_v7();
     let bar = progress::bar("load", batches * u64::from(arguments.batch));

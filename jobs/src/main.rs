@@ -1,4 +1,4 @@
-//! `reckon`: the one binary. Its command enum ([`cli::Command`]) is the table of contents.
+//! `reckon`: the one binary. Its command enum (`cli::Command`) is the table of contents.
 //!
 //! This crate is the only one that reads the environment, installs signal handlers and sets up logs; every command
 //! translates the outside world into one call of a layer's library.

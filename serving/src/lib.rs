@@ -1,9 +1,9 @@
 //! The read path: merge settled and provisional cells into one answer, with its provenance, and push it live.
 //!
 //! A query is planned over windows: each is answered by exactly one layer, batch before the horizon, speed after it.
-//! [`merge`] is pure and knows neither stores nor clients; [`query`] turns a question into a plan, reads what it needs
-//! from the [`stores`] and words the [`answer`]; [`live`] does so again whenever something changed, once for everybody
-//! who asks the same. The tenant comes from the key alone ([`access`]).
+//! `merge` is pure and knows neither stores nor clients; `query` turns a question into a plan, reads what it needs
+//! from the `stores` and words the `answer`; `live` does so again whenever something changed, once for everybody
+//! who asks the same. The tenant comes from the key alone (`access`).
 
 mod access;
 mod answer;

@@ -99,6 +99,9 @@ impl EventDraft {
     /// # Errors
     /// A [`Rejection`] that names the first field that is missing or wrong.
     pub fn from_native(item: &str) -> Result<Self, Rejection> {
+        if !item.trim_start().starts_with('{') {
+            return Err(Rejection::new("event", "is not an object"));
+        }
         let item: NativeItem<'_> =
             serde_json::from_str(item).map_err(|error| Rejection::new("event", error.to_string()))?;
         let properties = item.properties.map(flat_properties).transpose()?.unwrap_or_default();
@@ -191,6 +194,10 @@ fn required_text(field: &str, raw: Option<&RawValue>) -> Result<String, Rejectio
 }
 
 fn native_money(raw: &RawValue) -> Result<Money, Rejection> {
+    // Serde would also read an array as the fields in their order.
+    if !raw.get().starts_with('{') {
+        return Err(Rejection::new("money", "is not an object"));
+    }
     let money: NativeMoney<'_> =
         serde_json::from_str(raw.get()).map_err(|error| Rejection::new("money", error.to_string()))?;
     let currency: Currency = money
