@@ -4,7 +4,7 @@
 //! wrap silently, and its distinct counts and `first_value` cost several times the memory and time of a table of
 //! 128-bit keys. Rows are always read: a count answered from file statistics would not be a recount.
 //!
-//! Memory is bounded by days: [`FirstDeliveries`] holds one key for each event of a group of days, [`Cells`] the cells
+//! Memory is bounded by days: `FirstDeliveries` holds one key for each event of a group of days, `Cells` the cells
 //! of a smaller chunk of them.
 
 mod cells;
