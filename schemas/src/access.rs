@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::catalog::{Catalog, Tenant};
-
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,25 +73,23 @@ impl NewKey {
     }
 }
 
-impl Catalog {
-    /// The tenant that a key speaks for, if it has the scope at this time.
+/// The look-up prefix inside of a key, if it looks like a key at all.
+pub(crate) fn prefix_of(key: &str) -> Option<&str> {
+    key.strip_prefix("rk_").and_then(|rest| rest.split_once('_')).map(|(prefix, _)| prefix)
+}
+
+impl AccessKey {
+    /// Whether this is the key of that entry, it has not expired, and it has the scope.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn authenticate(&self, key: &str, scope: Scope, now: jiff::Timestamp) -> Result<&Tenant, Denied> {
-        let prefix = key.strip_prefix("rk_").and_then(|rest| rest.split_once('_')).map(|(prefix, _)| prefix);
-        let given = digest(key);
-        let found = self.tenants.iter().find_map(|tenant| {
-            let entry = tenant.keys.iter().find(|entry| Some(entry.prefix.as_str()) == prefix)?;
-            Some((tenant, entry))
-        });
-        let (tenant, entry) = found.ok_or(Denied::InvalidKey)?;
+    pub fn open(&self, key: &str, scope: Scope, now: jiff::Timestamp) -> Result<(), Denied> {
         // Constant time: how many digits of the hash agree must not be measurable.
-        let same: bool = given.as_bytes().ct_eq(entry.sha256.as_bytes()).into();
-        if !same || entry.expires_at.is_some_and(|expiry| expiry <= now) {
+        let same: bool = digest(key).as_bytes().ct_eq(self.sha256.as_bytes()).into();
+        if !same || self.expires_at.is_some_and(|expiry| expiry <= now) {
             return Err(Denied::InvalidKey);
         }
-        if entry.scopes.contains(&scope) { Ok(tenant) } else { Err(Denied::MissingScope) }
+        if self.scopes.contains(&scope) { Ok(()) } else { Err(Denied::MissingScope) }
     }
 }
 
@@ -108,26 +104,14 @@ mod tests {
     #[test]
     fn a_key_opens_its_own_door_only() {
         let new = NewKey::from_random([7; 20], vec![Scope::Write]);
-        let mut entry = new.entry.clone();
-        let catalog = |entry: AccessKey| Catalog {
-            tenants: vec![Tenant {
-                id: "acme".parse().expect("valid"),
-                time_zone: crate::time::Zone::UTC,
-                rollups: vec![],
-                metrics: vec![],
-                keys: vec![entry],
-                events_per_second_max: None,
-            }],
-        };
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let open = catalog(entry.clone());
-        assert_eq!(open.authenticate(&new.key, Scope::Write, now).map(|tenant| tenant.id.as_str()), Ok("acme"));
-        assert_eq!(open.authenticate(&new.key, Scope::Read, now), Err(Denied::MissingScope));
+        assert_eq!(new.entry.open(&new.key, Scope::Write, now), Ok(()));
+        assert_eq!(new.entry.open(&new.key, Scope::Read, now), Err(Denied::MissingScope));
         for wrong in ["", "rk_", "rk_07070707_", &new.key[..new.key.len() - 1], "Bearer x"] {
-            assert_eq!(open.authenticate(wrong, Scope::Write, now), Err(Denied::InvalidKey), "{wrong}");
+            assert_eq!(new.entry.open(wrong, Scope::Write, now), Err(Denied::InvalidKey), "{wrong}");
         }
-        entry.expires_at = Some(now);
-        assert_eq!(catalog(entry).authenticate(&new.key, Scope::Write, now), Err(Denied::InvalidKey));
+        let expired = AccessKey { expires_at: Some(now), ..new.entry };
+        assert_eq!(expired.open(&new.key, Scope::Write, now), Err(Denied::InvalidKey));
     }
 
     #[test]
