@@ -149,6 +149,6 @@ mod tests {
         let mut purchases = vec![purchase("2017-01-01T12:00:00Z"), purchase("2018-01-01T04:01:20Z")];
         move_to_now(&mut purchases, "2026-07-15T12:00:00Z".parse().expect("a timestamp")).expect("movable");
         assert_eq!(purchases[1].at.to_string(), "2026-07-15T03:01:20Z");
-        assert_eq!(purchases[0].at.to_string(), "2025-07-14T11:00:00Z");
+        assert_eq!(purchases[0].at.to_string(), "2025-07-15T11:00:00Z");
     }
 }
