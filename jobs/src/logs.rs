@@ -20,7 +20,7 @@ pub(crate) enum LogFormat {
 /// Installs the log writer. `RECKON_LOG` filters, e.g. `info,reckon_speed=debug`.
 pub(crate) fn install(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RECKON_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,librdkafka=error,rdkafka=error,deltalake_core=warn,delta_kernel=warn,buoyant_kernel=warn")
+        EnvFilter::new("info,librdkafka=error,rdkafka=error,deltalake_core=warn,deltalake_core::kernel::transaction=off,delta_kernel=warn,buoyant_kernel=warn")
     });
     let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
