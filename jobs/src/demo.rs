@@ -90,11 +90,14 @@ async fn show(
         return Ok(());
     }
     let tenant = catalog::TENANT.parse().context("the demo's tenant")?;
+    let started = std::time::Instant::now();
     let settled = nightly::settle(settings, Some(tenant), None, shutdown.clone()).await;
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    compare(purchases, &settled?)?;
+    let reports = settled?;
+    say(&format!("settled in {:.1} s", started.elapsed().as_secs_f64()));
+    compare(purchases, &reports)?;
     Ok(())
 }
 

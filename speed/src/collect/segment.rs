@@ -74,6 +74,8 @@ pub(crate) async fn post_batch(
 /// A track message becomes an event of its own name, the others become events named after their type. `messageId` is
 /// the event's id, `userId` (or else `anonymousId`) its user. `properties` (or `traits`) are flattened with dots.
 /// `revenue`, in `currency` or else in USD, is its money; `value` is money if there is a `currency`.
+///
+/// `/v1/identify`, `/v1/page`, `/v1/screen`, `/v1/group` and `/v1/alias` take and answer theirs in the same way.
 #[utoipa::path(
     post,
     path = "/v1/track",
