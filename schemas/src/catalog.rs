@@ -8,6 +8,7 @@ use crate::access::{self, AccessKey, Denied, Scope};
 use crate::cell::Rollup;
 use crate::ids::TenantId;
 use crate::money::Currency;
+use crate::sums::{InvalidUnit, Unit};
 use crate::time::Zone;
 
 /// Every tenant, by its id.
@@ -35,6 +36,10 @@ pub struct Tenant {
     /// Who may write and read.
     #[serde(default)]
     pub keys: Vec<AccessKey>,
+    /// How many values of a dimension are told apart in a day and partition of the log; what exceeds it is counted
+    /// under [`crate::cell::OTHER_VALUE`].
+    #[serde(default = "Tenant::default_dimension_values_max")]
+    pub dimension_values_max: usize,
     /// The most events it may send in a second, averaged over a few seconds; no bound if absent.
     #[serde(default)]
     pub events_per_second_max: Option<u32>,
@@ -53,6 +58,9 @@ pub struct Metric {
     /// For money: in which currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// For sums: of which property.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub property: Option<String>,
 }
 
 /// What can be counted of a set of events.
@@ -63,6 +71,8 @@ pub enum Measure {
     Count,
     /// The sum of their money in one currency.
     Money,
+    /// The sum of a numeric property.
+    Sum,
     /// How many distinct users they have.
     Users,
 }
@@ -79,6 +89,19 @@ pub enum InvalidCatalog {
     /// Money needs a currency, and only money has one.
     #[error("tenant {0}: metric {1:?}: give `currency` if, and only if, the measure is money")]
     Currency(TenantId, String),
+    /// Sums need a property, and only sums have one.
+    #[error("tenant {0}: metric {1:?}: give `property` if, and only if, the measure is sum")]
+    Property(TenantId, String),
+    /// The property cannot be summed.
+    #[error("tenant {0}: metric {1:?}: {2}")]
+    Unit(TenantId, String, InvalidUnit),
+    /// A dimension that has a value of its own for nearly every event.
+    #[error(
+        "tenant {0}: rollup {1:?}: {2:?} tells single users or events apart, so every event would have a cell of its \
+         own. Count distinct users with the measure `users`, ask for the largest values with the measure `top`, or ask \
+         the raw events"
+    )]
+    Identity(TenantId, String, String),
     /// Two keys share a look-up prefix.
     #[error("key prefix {0:?} is there twice")]
     KeyTwice(String),
@@ -124,7 +147,22 @@ impl Catalog {
     }
 }
 
+impl Metric {
+    /// What its sums are in; `None` if it is no sum.
+    #[must_use]
+    pub fn unit(&self) -> Option<Unit> {
+        match self.measure {
+            Measure::Money => self.currency.map(Unit::Currency),
+            Measure::Sum => self.property.as_deref().and_then(|name| Unit::property(name).ok()),
+            Measure::Count | Measure::Users => None,
+        }
+    }
+}
+
 impl Tenant {
+    /// How many values of a dimension are told apart unless the catalog says otherwise.
+    pub const DIMENSION_VALUES_MAX: usize = 1000;
+
     /// Every rollup that is counted, `total` first.
     #[must_use]
     pub fn counted_rollups(&self) -> Vec<Rollup> {
@@ -135,6 +173,20 @@ impl Tenant {
             }
         }
         rollups
+    }
+
+    /// The properties that a metric sums, each once.
+    #[must_use]
+    pub fn summed_properties(&self) -> Vec<Unit> {
+        let mut units: Vec<Unit> =
+            self.metrics.iter().filter(|metric| metric.measure == Measure::Sum).filter_map(Metric::unit).collect();
+        units.sort_unstable();
+        units.dedup();
+        units
+    }
+
+    const fn default_dimension_values_max() -> usize {
+        Self::DIMENSION_VALUES_MAX
     }
 
     /// The metric of that name.
@@ -151,9 +203,31 @@ impl Tenant {
             if (metric.measure == Measure::Money) != metric.currency.is_some() {
                 return Err(InvalidCatalog::Currency(self.id.clone(), metric.name.clone()));
             }
+            if (metric.measure == Measure::Sum) != metric.property.is_some() {
+                return Err(InvalidCatalog::Property(self.id.clone(), metric.name.clone()));
+            }
+            if let Some(Err(error)) = metric.property.as_deref().map(Unit::property) {
+                return Err(InvalidCatalog::Unit(self.id.clone(), metric.name.clone(), error));
+            }
+        }
+        for rollup in &self.rollups {
+            if let Some(identity) = rollup.dimensions().iter().find(|dimension| is_identity(dimension)) {
+                let rollup = rollup.name().to_owned();
+                return Err(InvalidCatalog::Identity(self.id.clone(), rollup, identity.clone()));
+            }
         }
         Ok(())
     }
+}
+
+/// Whether a property's name says that it identifies a user, a session or an event.
+fn is_identity(dimension: &str) -> bool {
+    const IDENTITIES: [&str; 16] = [
+        "userid", "user", "uid", "anonymousid", "customerid", "accountid", "visitorid", "deviceid", "sessionid", "eventid",
+        "messageid", "requestid", "traceid", "email", "ip", "uuid",
+    ];
+    let plain: String = dimension.chars().filter(char::is_ascii_alphanumeric).collect();
+    IDENTITIES.contains(&plain.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]
@@ -168,6 +242,7 @@ mod tests {
             rollups: vec![],
             metrics: vec![],
             keys,
+            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         }
     }
@@ -190,5 +265,31 @@ mod tests {
     fn what_is_there_twice_is_named() {
         let twice = Catalog { tenants: vec![tenant("a", vec![]), tenant("a", vec![])] };
         assert!(matches!(twice.check(), Err(InvalidCatalog::TenantTwice(_))));
+    }
+
+    #[test]
+    fn a_dimension_that_identifies_is_refused_with_a_reason() {
+        for dimension in ["user_id", "userId", "session-id", "Email"] {
+            let rollups = vec![Rollup::new(["country", dimension]).expect("valid")];
+            let catalog = Catalog { tenants: vec![Tenant { rollups, ..tenant("a", vec![]) }] };
+            let refused = catalog.check().expect_err(dimension).to_string();
+            assert!(refused.contains(dimension) && refused.contains("distinct users"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_sum_names_its_property() {
+        let metric = |measure, property: Option<&str>| Metric {
+            name: "m".to_owned(),
+            event: "buy".to_owned(),
+            measure,
+            currency: None,
+            property: property.map(str::to_owned),
+        };
+        let check = |metric| Catalog { tenants: vec![Tenant { metrics: vec![metric], ..tenant("a", vec![]) }] }.check();
+        assert!(check(metric(Measure::Sum, Some("quantity"))).is_ok());
+        assert!(matches!(check(metric(Measure::Sum, None)), Err(InvalidCatalog::Property(..))));
+        assert!(matches!(check(metric(Measure::Count, Some("quantity"))), Err(InvalidCatalog::Property(..))));
+        assert!(matches!(check(metric(Measure::Sum, Some("a b"))), Err(InvalidCatalog::Unit(..))));
     }
 }

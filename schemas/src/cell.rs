@@ -6,11 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::money::{MoneyOverflow, MoneySums};
-use crate::sketch::Sketch;
+use crate::sketch::{Sketch, hash_user};
+use crate::sums::{SumOverflow, Sums, Unit};
 
 /// The most dimensions a rollup may have.
 pub const ROLLUP_DIMENSIONS_MAX: usize = 8;
+
+/// The value that a dimension has where it has too many to tell them all apart.
+pub const OTHER_VALUE: &str = "__other__";
 
 /// A declared set of properties to group by. Its name is its dimensions in order, joined by `,`; no dimensions at
 /// all is named `total`. So a rollup means the same in every layer and in every configuration that knows it.
@@ -86,6 +89,15 @@ impl Rollup {
     /// Writes what [`Self::values_of`] returns behind the end of a buffer that the caller reuses.
     pub fn encode_values(&self, event: &Event<'_>, buffer: &mut String) {
         self.encode_properties(|name| event.properties.get(name), buffer);
+    }
+
+    /// The same, with [`OTHER_VALUE`] in place of the values of these dimensions.
+    pub fn encode_overflowed(&self, event: &Event<'_>, overflowed: &[String], buffer: &mut String) {
+        let value = |name: &str| match overflowed.iter().any(|dimension| dimension == name) {
+            true => Some(OTHER_VALUE),
+            false => event.properties.get(name),
+        };
+        self.encode_properties(value, buffer);
     }
 
     /// The same for properties that are kept in another form, looked up by name.
@@ -193,13 +205,43 @@ impl DimensionValues {
     }
 }
 
+/// What one event adds to every cell that it falls into: worked out once, however many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contribution {
+    /// Its money and the properties that are summed, each in its own unit.
+    pub amounts: Vec<(Unit, i64)>,
+    /// The hash of its user, if it has one.
+    pub user: Option<u64>,
+}
+
+impl Contribution {
+    /// What an event adds where these properties are summed.
+    #[must_use]
+    pub fn of(event: &Event<'_>, summed: &[Unit]) -> Self {
+        let mut contribution = Self::default();
+        contribution.read(event, summed);
+        contribution
+    }
+
+    /// The same into a place that the caller reuses.
+    pub fn read(&mut self, event: &Event<'_>, summed: &[Unit]) {
+        self.amounts.clear();
+        self.amounts.extend(event.money.map(|money| (money.currency.into(), money.minor)));
+        self.amounts.extend(summed.iter().filter_map(|unit| {
+            let Unit::Property(name) = unit else { return None };
+            Some((unit.clone(), Unit::parse_property(event.properties.get(name)?)?))
+        }));
+        self.user = (!event.user.is_empty()).then(|| hash_user(event.user.as_bytes()));
+    }
+}
+
 /// What is counted in a cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measures {
     /// Events.
     pub count: u64,
-    /// Sums of money.
-    pub money: MoneySums,
+    /// Sums of money and of properties.
+    pub sums: Sums,
     /// Distinct users, estimated.
     pub users: Sketch,
 }
@@ -208,13 +250,13 @@ impl Measures {
     /// Counts one event.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum of money leaves 128 bits.
-    pub fn add(&mut self, event: &Event<'_>) -> Result<(), MoneyOverflow> {
-        if let Some(money) = event.money {
-            self.money.add(money.currency, i128::from(money.minor))?;
+    /// [`SumOverflow`] if a sum leaves 128 bits.
+    pub fn add(&mut self, contribution: &Contribution) -> Result<(), SumOverflow> {
+        for (unit, amount) in &contribution.amounts {
+            self.sums.add(unit, i128::from(*amount))?;
         }
-        if !event.user.is_empty() {
-            self.users.insert(event.user.as_bytes());
+        if let Some(user) = contribution.user {
+            self.users.insert_hash(user);
         }
         self.count += 1;
         Ok(())
@@ -223,12 +265,18 @@ impl Measures {
     /// Adds the measures of other events, e.g. of another window or Kafka partition.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum of money leaves 128 bits.
-    pub fn merge(&mut self, other: &Measures) -> Result<(), MoneyOverflow> {
-        self.money.add_all(&other.money)?;
+    /// [`SumOverflow`] if a sum leaves 128 bits.
+    pub fn merge(&mut self, other: &Measures) -> Result<(), SumOverflow> {
+        self.sums.add_all(&other.sums)?;
         self.users.merge(&other.users);
         self.count += other.count;
         Ok(())
+    }
+
+    /// The memory these measures occupy, heap blocks included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Sketch>() + self.users.memory_bytes() + self.sums.heap_bytes()
     }
 }
 

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `speed_cells_raw` | speed | absolute totals per cell and Kafka partition, versioned by the next offset |
 //! | `speed_cells` | (view) | one row per cell, users as a state for `uniqCombined64Merge(14)`; the one to query |
-//! | `speed_exceptions` | speed | every record that speed read and did not count, with its reason |
-//! | `speed_exception_counts` | (view) | the same, counted per minute, event name and reason |
+//! | `speed_exceptions` | speed | every record that speed read and did not count, or came too late for up to a grain (`missed`), with its reason |
+//! | `speed_overflows` | speed | every record that it counted under `__other__`, with the dimensions that had too many values |
+//! | `speed_exception_counts` | (view) | the same, counted per minute, event name, reason and grain |
 //! | `speed_progress` | speed | how far each partition is in these tables; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
@@ -36,6 +37,7 @@ impl Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "speed", sql: include_str!("../sql/0001_speed.sql") },
     Migration { version: 2, name: "settled", sql: include_str!("../sql/0002_settled.sql") },
+    Migration { version: 4, name: "speed_grains", sql: include_str!("../sql/0004_speed_grains.sql") },
 ];
 
 #[cfg(test)]

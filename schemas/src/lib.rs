@@ -2,13 +2,14 @@
 //!
 //! Nothing here does I/O, knows an async runtime or a client library. Layers that never import each other agree
 //! because they read this one crate: what an event is ([`event`]), which window it falls into ([`window`]), what is
-//! counted for it ([`cell`], [`money`], [`sketch`]), for whom ([`catalog`], [`access`]), where it is written
+//! counted for it ([`cell`], [`money`], [`sums`], [`sketch`]), for whom ([`catalog`], [`access`]), where it is written
 //! ([`kafka`], [`redis_keys`], [`clickhouse`], [`lake`]) and what makes a number final ([`settlement`]).
 
 pub mod access;
 pub mod catalog;
 pub mod cell;
 pub mod clickhouse;
+mod decimal;
 pub mod event;
 pub mod ids;
 pub mod kafka;
@@ -18,5 +19,6 @@ pub mod redis_keys;
 pub mod settlement;
 pub mod sketch;
 pub mod stores;
+pub mod sums;
 pub mod time;
 pub mod window;

@@ -1,10 +1,11 @@
 //! Money: integer minor units of one currency, exact from the first digit to the last.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::decimal::{self, Problem};
 
 /// An ISO 4217 currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,56 +54,22 @@ impl Currency {
     /// # Errors
     /// [`MoneyError`] if the text is no decimal number, has more decimals than the currency, or exceeds 64 bits.
     pub fn parse_minor(self, text: &str) -> Result<i64, MoneyError> {
-        let not_a_number = || MoneyError::NotANumber(text.chars().take(64).collect());
-        let (negative, unsigned) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().map_err(|_| not_a_number())?),
-            None => (unsigned, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || mantissa.ends_with('.') {
-            return Err(not_a_number());
-        }
-        let fraction = fraction.trim_end_matches('0');
-        let digits = format!("{}{fraction}", whole.trim_start_matches('0'));
-        // How many zeros are to be added for minor units; negative means digits that the currency does not have.
-        let scale = i64::from(self.exponent()) + i64::from(exponent)
-            - i64::try_from(fraction.len()).map_err(|_| not_a_number())?;
-        self.scale_digits(&digits, scale, negative, text)
-    }
-
-    fn scale_digits(self, digits: &str, scale: i64, negative: bool, text: &str) -> Result<i64, MoneyError> {
-        let shown: String = text.chars().take(64).collect();
-        let trimmed = digits.trim_end_matches('0');
-        if trimmed.is_empty() {
-            return Ok(0);
-        }
-        let scale = scale + i64::try_from(digits.len() - trimmed.len()).unwrap_or(i64::MAX);
-        let Ok(zeros) = u32::try_from(scale) else {
-            return Err(MoneyError::TooManyDecimals {
-                amount: shown,
+        let shown = || text.chars().take(64).collect();
+        decimal::parse(text, self.exponent()).map_err(|problem| match problem {
+            Problem::NotANumber => MoneyError::NotANumber(shown()),
+            Problem::TooLarge => MoneyError::TooLarge(shown()),
+            Problem::TooManyDecimals => MoneyError::TooManyDecimals {
+                amount: shown(),
                 currency: self.code().to_owned(),
                 exponent: self.exponent(),
-            });
-        };
-        let too_large = || MoneyError::TooLarge(shown.clone());
-        let value: i128 = trimmed.parse().map_err(|_| too_large())?;
-        let value = 10_i128.checked_pow(zeros).and_then(|factor| value.checked_mul(factor)).ok_or_else(too_large)?;
-        i64::try_from(if negative { -value } else { value }).map_err(|_| too_large())
+            },
+        })
     }
 
     /// Minor units as a decimal string with exactly the currency's decimals: `-1234` of EUR is `-12.34`.
     #[must_use]
     pub fn format_minor(self, minor: i128) -> String {
-        let exponent = usize::from(self.exponent());
-        let sign = if minor < 0 { "-" } else { "" };
-        let digits = format!("{:0>width$}", minor.unsigned_abs(), width = exponent + 1);
-        let (whole, fraction) = digits.split_at(digits.len() - exponent);
-        if exponent == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+        decimal::format(minor, self.exponent())
     }
 }
 
@@ -147,65 +114,6 @@ pub struct Money {
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.currency.format_minor(i128::from(self.minor)), self.currency)
-    }
-}
-
-/// A sum left the range of 128 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a sum of money left the range of 128 bits")]
-pub struct MoneyOverflow;
-
-/// Sums of money, one per currency, in 128 bits with overflow checked; currencies are never added to each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MoneySums(BTreeMap<Currency, i128>);
-
-impl MoneySums {
-    /// No money at all.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(BTreeMap::new())
-    }
-
-    /// Adds minor units of one currency.
-    ///
-    /// # Errors
-    /// [`MoneyOverflow`] if the sum leaves 128 bits; the sum is then unchanged.
-    pub fn add(&mut self, currency: Currency, minor: i128) -> Result<(), MoneyOverflow> {
-        let sum = self.0.entry(currency).or_insert(0);
-        *sum = sum.checked_add(minor).ok_or(MoneyOverflow)?;
-        Ok(())
-    }
-
-    /// Adds every sum of another.
-    ///
-    /// # Errors
-    /// [`MoneyOverflow`] if a sum leaves 128 bits.
-    pub fn add_all(&mut self, other: &MoneySums) -> Result<(), MoneyOverflow> {
-        other.iter().try_for_each(|(currency, minor)| self.add(currency, minor))
-    }
-
-    /// The sum in one currency, 0 if there was none.
-    #[must_use]
-    pub fn get(&self, currency: Currency) -> i128 {
-        self.0.get(&currency).copied().unwrap_or(0)
-    }
-
-    /// The sums, ordered by currency code.
-    pub fn iter(&self) -> impl Iterator<Item = (Currency, i128)> + '_ {
-        self.0.iter().map(|(currency, minor)| (*currency, *minor))
-    }
-
-    /// Whether no currency was ever added.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl FromIterator<(Currency, i128)> for MoneySums {
-    fn from_iter<I: IntoIterator<Item = (Currency, i128)>>(sums: I) -> Self {
-        Self(sums.into_iter().collect())
     }
 }
 
@@ -268,11 +176,4 @@ mod tests {
         assert_eq!(currency("EUR").format_minor(i128::MIN), "-1701411834604692317316873037158841057.28");
     }
 
-    #[test]
-    fn an_overflow_is_an_error_and_changes_nothing() {
-        let mut sums = MoneySums::new();
-        sums.add(currency("EUR"), i128::MAX).expect("fits");
-        assert_eq!(sums.add(currency("EUR"), 1), Err(MoneyOverflow));
-        assert_eq!(sums.get(currency("EUR")), i128::MAX);
-    }
 }

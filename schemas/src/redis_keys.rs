@@ -11,10 +11,12 @@
 //!
 //! The braces are a hash tag: all keys of a tenant are in one slot, so one script may touch several of them.
 
+use std::fmt::Write;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::DimensionValues;
-use crate::money::{Currency, MoneySums};
+use crate::sums::{Sums, Unit};
 use crate::time::{EventTime, MICROS_PER_SECOND};
 use crate::window::{Grain, Window};
 
@@ -76,7 +78,7 @@ pub fn epoch(topic: &str) -> String {
 }
 
 /// One partition's absolute totals of one cell, as the value of a hash field:
-/// `<version> <count> <money>`, money as `USD=-123,EUR=5` or `-`.
+/// `<version> <count> <sums>`, sums as `USD=-123,#quantity=5000000` or `-`.
 ///
 /// The version leads, so that the script that writes can compare it without parsing the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,8 +87,8 @@ pub struct CellTotals {
     pub version: i64,
     /// Events counted.
     pub count: u64,
-    /// Sums of money of the events counted.
-    pub money: MoneySums,
+    /// Sums of money and of properties of the events counted.
+    pub sums: Sums,
 }
 
 /// The value of a field is not what this build writes.
@@ -98,9 +100,22 @@ impl CellTotals {
     /// The value of the hash field.
     #[must_use]
     pub fn encode(&self) -> String {
-        let money: Vec<String> = self.money.iter().map(|(currency, minor)| format!("{currency}={minor}")).collect();
-        let money = if money.is_empty() { "-".to_owned() } else { money.join(",") };
-        format!("{} {} {money}", self.version, self.count)
+        let mut text = String::with_capacity(32);
+        Self::write(self.version, self.count, &self.sums, &mut text);
+        text
+    }
+
+    /// Writes what [`Self::encode`] returns behind the end of a buffer, from parts that are not put together first.
+    pub fn write(version: i64, count: u64, sums: &Sums, buffer: &mut String) {
+        // A String takes every write.
+        let _ = write!(buffer, "{version} {count} ");
+        if sums.is_empty() {
+            buffer.push('-');
+        }
+        for (index, (unit, sum)) in sums.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            let _ = write!(buffer, "{separator}{unit}={sum}");
+        }
     }
 
     /// Reads the value of the hash field.
@@ -115,17 +130,17 @@ impl CellTotals {
         let mut parts = text.split(' ');
         let version = parts.next()?.parse().ok()?;
         let count = parts.next()?.parse().ok()?;
-        let money = match parts.next()? {
-            "-" => MoneySums::new(),
+        let sums = match parts.next()? {
+            "-" => Sums::new(),
             sums => sums
                 .split(',')
                 .map(|sum| {
-                    let (currency, minor) = sum.split_once('=')?;
-                    Some((currency.parse::<Currency>().ok()?, minor.parse().ok()?))
+                    let (unit, amount) = sum.split_once('=')?;
+                    Some((unit.parse::<Unit>().ok()?, amount.parse().ok()?))
                 })
-                .collect::<Option<MoneySums>>()?,
+                .collect::<Option<Sums>>()?,
         };
-        parts.next().is_none().then_some(Self { version, count, money })
+        parts.next().is_none().then_some(Self { version, count, sums })
     }
 }
 
@@ -138,6 +153,10 @@ pub struct Progress {
     pub watermark: Option<EventTime>,
     /// When it was written, in milliseconds of the wall clock.
     pub written_at_ms: i64,
+    /// When the newest record below `next_offset` was received by the log, in milliseconds of the wall clock: how fresh
+    /// the cells are. 0 before the first record, and where an older build wrote it.
+    #[serde(default)]
+    pub log_time_ms: i64,
 }
 
 /// One push: which cells of a tenant changed in one flush of one partition.
@@ -159,11 +178,11 @@ mod tests {
 
     #[test]
     fn totals_round_trip() {
-        let mut totals = CellTotals { version: 42, count: 3, money: MoneySums::new() };
+        let mut totals = CellTotals { version: 42, count: 3, sums: Sums::new() };
         assert_eq!(totals.encode(), "42 3 -");
         assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals.clone()));
-        totals.money.add("USD".parse().expect("known"), -123).expect("fits");
-        totals.money.add("EUR".parse().expect("known"), i128::MAX).expect("fits");
+        totals.sums.add("USD".parse::<Unit>().expect("known"), -123).expect("fits");
+        totals.sums.add("#quantity".parse::<Unit>().expect("known"), i128::MAX).expect("fits");
         assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals));
         for garbage in ["", "1", "1 2", "1 2 X=1", "1 2 - 5", "a 2 -"] {
             assert!(CellTotals::decode(garbage).is_err(), "{garbage}");

@@ -49,6 +49,8 @@ pub enum Reason {
     Unreadable,
     /// Its tenant is not in the catalog that speed was running with.
     UnknownTenant,
+    /// Counted by speed under `__other__`, because a dimension had too many values.
+    Overflow,
     /// In the lake, but not counted by speed yet.
     NotYetSeen,
     /// The error of the sketch; only for distinct users, within its bound.
@@ -57,12 +59,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Late,
         Reason::Duplicate,
         Reason::Future,
         Reason::Unreadable,
         Reason::UnknownTenant,
+        Reason::Overflow,
         Reason::NotYetSeen,
         Reason::Sketch,
     ];
@@ -76,6 +79,7 @@ impl Reason {
             Reason::Future => "future",
             Reason::Unreadable => "unreadable",
             Reason::UnknownTenant => "unknown_tenant",
+            Reason::Overflow => "overflow",
             Reason::NotYetSeen => "not_yet_seen",
             Reason::Sketch => "sketch",
         }

@@ -88,6 +88,7 @@ mod tests {
             rollups: vec![],
             metrics: vec![],
             keys: vec![read.entry, write.entry],
+            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         };
         let access = Access::new(Arc::new(Catalog { tenants: vec![tenant] }), 2);

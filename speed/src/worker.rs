@@ -28,7 +28,7 @@ use reckon_schemas::stores::{ClickHouse, Kafka, Lake, Redis};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use self::tuning::{Retention, Tuning};
+pub use self::tuning::Tuning;
 
 use self::driver::{Driver, Outlet, Outlets};
 use self::sinks::{ClickHouseSink, History, RedisSink, Writer, connect_clickhouse};
@@ -89,11 +89,11 @@ pub enum Error {
         /// The offset after the last one.
         high: i64,
     },
-    /// A sum of money left the range of 128 bits. Nothing of it was written.
+    /// A sum left the range of 128 bits. Nothing of it was written.
     #[error(
-        "partition {partition} of {topic:?}: a sum of money left the range of 128 bits at or before offset {offset}"
+        "partition {partition} of {topic:?}: a sum left the range of 128 bits at or before offset {offset}"
     )]
-    MoneyOverflow {
+    SumOverflow {
         /// The topic.
         topic: String,
         /// The partition.

@@ -178,7 +178,7 @@ impl World {
 fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
     let metric = |name: &str, measure: Measure| -> Result<Metric> {
         let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency })
+        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency, property: None })
     };
     Ok(Tenant {
         id: id.parse()?,
@@ -190,6 +190,7 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
             metric("households", Measure::Users)?,
         ],
         keys,
+        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
         events_per_second_max: None,
     })
 }

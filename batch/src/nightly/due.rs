@@ -144,6 +144,7 @@ mod tests {
             rollups: Vec::new(),
             metrics: Vec::new(),
             keys: Vec::new(),
+            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         }
     }

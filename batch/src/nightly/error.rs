@@ -49,8 +49,8 @@ impl From<StoreError> for Error {
     }
 }
 
-impl From<reckon_schemas::money::MoneyOverflow> for Error {
-    fn from(error: reckon_schemas::money::MoneyOverflow) -> Self {
+impl From<reckon_schemas::sums::SumOverflow> for Error {
+    fn from(error: reckon_schemas::sums::SumOverflow) -> Self {
         Self::Broken(error.to_string())
     }
 }

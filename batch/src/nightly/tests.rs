@@ -30,6 +30,7 @@ fn tenant() -> Tenant {
         rollups: vec!["department".parse().expect("valid")],
         metrics: Vec::new(),
         keys: Vec::new(),
+        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
         events_per_second_max: None,
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Measures;
-use reckon_schemas::money::{Currency, Money, MoneyOverflow};
+use reckon_schemas::money::{Currency, Money};
+use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sketch::Sketch;
 
@@ -82,14 +83,14 @@ impl Evidence {
     /// Takes a delivery in.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum leaves 128 bits.
-    pub fn enter(&mut self, entry: &Entry) -> Result<(), MoneyOverflow> {
+    /// [`SumOverflow`] if a sum leaves 128 bits.
+    pub fn enter(&mut self, entry: &Entry) -> Result<(), SumOverflow> {
         let difference = entry.difference();
         if let Some((reason, sign)) = difference {
             *self.count.entry(reason).or_insert(0) += sign;
             if let Some(money) = entry.money {
                 let sum = self.money.entry(money.currency).or_default().entry(reason).or_insert(0);
-                *sum = sum.checked_add(sign * i128::from(money.minor)).ok_or(MoneyOverflow)?;
+                *sum = sum.checked_add(sign * i128::from(money.minor)).ok_or(SumOverflow)?;
             }
         }
         let accepted = entry.fate == Fate::Accepted;
@@ -110,8 +111,8 @@ impl Evidence {
     /// nothing happen to them are left out.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a difference leaves 128 bits.
-    pub fn explain(&self, speed: &Measures, batch: &Exact) -> Result<Vec<Drift>, MoneyOverflow> {
+    /// [`SumOverflow`] if a difference leaves 128 bits.
+    pub fn explain(&self, speed: &Measures, batch: &Exact) -> Result<Vec<Drift>, SumOverflow> {
         let mut drifts = Vec::with_capacity(3);
         let (said, counted) = (i128::from(speed.count), i128::from(batch.count));
         drifts.push(Drift::new(Measure::Count, None, said, counted, self.count.clone())?);
@@ -129,7 +130,7 @@ impl Evidence {
         Ok(drifts)
     }
 
-    fn explain_users(&self, speed: &Measures, batch: &Exact) -> Result<Drift, MoneyOverflow> {
+    fn explain_users(&self, speed: &Measures, batch: &Exact) -> Result<Drift, SumOverflow> {
         let mut reasons = Reasons::new();
         let mut rebuilt = Sketch::new();
         let mut accepted_users = 0_i128;
@@ -165,10 +166,10 @@ impl Drift {
         speed: i128,
         batch: i128,
         reasons: Reasons,
-    ) -> Result<Self, MoneyOverflow> {
-        let drift = speed.checked_sub(batch).ok_or(MoneyOverflow)?;
+    ) -> Result<Self, SumOverflow> {
+        let drift = speed.checked_sub(batch).ok_or(SumOverflow)?;
         let residual = reasons.values().try_fold(drift, |left, amount| left.checked_sub(*amount));
-        let residual = residual.ok_or(MoneyOverflow)?;
+        let residual = residual.ok_or(SumOverflow)?;
         Ok(Self { measure, currency, speed, batch, reasons, residual, error_bound: 0 })
     }
 

@@ -6,7 +6,8 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::money::{Currency, MoneyOverflow};
+use reckon_schemas::money::Currency;
+use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::EventTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -145,8 +146,8 @@ impl Summary {
     /// Takes a measure of a cell in.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum leaves 128 bits.
-    pub fn add(&mut self, cell: &CellName, drift: &Drift) -> Result<(), MoneyOverflow> {
+    /// [`SumOverflow`] if a sum leaves 128 bits.
+    pub fn add(&mut self, cell: &CellName, drift: &Drift) -> Result<(), SumOverflow> {
         let grouped = cell.rollup != Rollup::TOTAL;
         let key = (grouped, cell.rollup.clone(), cell.event.clone(), place(drift.measure), drift.currency);
         let row = self.rows.entry(key).or_insert_with(|| ReportRow::new(cell, drift));
@@ -217,14 +218,14 @@ impl ReportRow {
         }
     }
 
-    fn add(&mut self, drift: &Drift) -> Result<(), MoneyOverflow> {
+    fn add(&mut self, drift: &Drift) -> Result<(), SumOverflow> {
         let add = |sum: &mut i128, amount: i128| {
-            *sum = sum.checked_add(amount).ok_or(MoneyOverflow)?;
+            *sum = sum.checked_add(amount).ok_or(SumOverflow)?;
             Ok(())
         };
         add(&mut self.speed, drift.speed)?;
         add(&mut self.batch, drift.batch)?;
-        self.drift = self.speed.checked_sub(self.batch).ok_or(MoneyOverflow)?;
+        self.drift = self.speed.checked_sub(self.batch).ok_or(SumOverflow)?;
         for (reason, amount) in &drift.reasons {
             add(self.reasons.entry(*reason).or_insert(0), *amount)?;
         }

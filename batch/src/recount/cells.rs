@@ -2,7 +2,8 @@
 
 use hashbrown::{HashMap, HashSet};
 use jiff::civil::Date;
-use reckon_schemas::money::{Money, MoneyOverflow};
+use reckon_schemas::money::Money;
+use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
@@ -49,7 +50,7 @@ impl Cells {
     /// Counts one event, which no other delivery was counted for, in all of its groups and at every grain.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum leaves 128 bits.
+    /// [`SumOverflow`] if a sum leaves 128 bits.
     pub fn count(
         &mut self,
         at: EventTime,
@@ -57,7 +58,7 @@ impl Cells {
         groups: &[u32],
         money: Option<Money>,
         user: Option<User>,
-    ) -> Result<(), MoneyOverflow> {
+    ) -> Result<(), SumOverflow> {
         let windows = self.windows.each_mut().map(|cursor| cursor.window_at(at));
         for group in groups {
             // Finest first: who was there in this minute was there in this hour and on this day.

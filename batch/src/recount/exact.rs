@@ -1,7 +1,8 @@
 //! What batch counts in a cell.
 
 use reckon_schemas::ids::user_key;
-use reckon_schemas::money::{Money, MoneyOverflow, MoneySums};
+use reckon_schemas::money::Money;
+use reckon_schemas::sums::{SumOverflow, Sums};
 use reckon_schemas::sketch::{Sketch, hash_user};
 
 /// A user as distinct counts know one: by a 128-bit key where they are exact, by a 64-bit hash in the sketch.
@@ -27,7 +28,7 @@ pub struct Exact {
     /// Events, each once.
     pub count: u64,
     /// Sums of money in minor units.
-    pub money: MoneySums,
+    pub money: Sums,
     /// Distinct users, by their 128-bit keys.
     pub users_exact: u64,
     /// The same users as a sketch.
@@ -38,8 +39,8 @@ impl Exact {
     /// Counts one event.
     ///
     /// # Errors
-    /// [`MoneyOverflow`] if a sum leaves 128 bits.
-    pub fn add_event(&mut self, money: Option<Money>) -> Result<(), MoneyOverflow> {
+    /// [`SumOverflow`] if a sum leaves 128 bits.
+    pub fn add_event(&mut self, money: Option<Money>) -> Result<(), SumOverflow> {
         if let Some(money) = money {
             self.money.add(money.currency, i128::from(money.minor))?;
         }

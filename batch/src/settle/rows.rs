@@ -1,7 +1,7 @@
 //! The rows that the batch layer writes, column by column as in the tables.
 
 use clickhouse::Row;
-use reckon_schemas::money::MoneySums;
+use reckon_schemas::sums::Sums;
 use reckon_schemas::sketch::Sketch;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub(super) struct CellRow<'a> {
     pub(super) day: i32,
     pub(super) run_id: &'a str,
     pub(super) count: u64,
-    pub(super) money: &'a MoneySums,
+    pub(super) money: &'a Sums,
     pub(super) users_exact: u64,
     pub(super) users: &'a Sketch,
 }
@@ -102,7 +102,7 @@ pub(super) struct SpeedCellRow {
     pub(super) partition: i32,
     pub(super) version: u64,
     pub(super) count: u64,
-    pub(super) money: MoneySums,
+    pub(super) money: Sums,
     pub(super) users: Sketch,
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn write(folder: &Path) -> Result<Keys> {
     let read = keys::generate(vec![Scope::Read, Scope::Finance])?;
     let metric = |name: &str, measure: Measure| -> Result<Metric> {
         let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency })
+        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency, property: None })
     };
     let catalog = Catalog {
         tenants: vec![Tenant {
@@ -39,6 +39,7 @@ pub(crate) fn write(folder: &Path) -> Result<Keys> {
                 metric("households", Measure::Users)?,
             ],
             keys: vec![write.entry, read.entry],
+            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         }],
     };

@@ -68,6 +68,7 @@ mod tests {
             rollups: vec![],
             metrics: vec![],
             keys: vec![],
+            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max,
         };
         let catalog = Catalog { tenants: vec![tenant("slow", Some(2)), tenant("free", None)] };

@@ -92,7 +92,7 @@ impl Driver {
                 log_time_ms: message.timestamp().to_millis().unwrap_or(0),
                 payload: message.payload().unwrap_or_default(),
             };
-            owned.state.apply(&self.plan, &record).map_err(|_| Error::MoneyOverflow {
+            owned.state.apply(&self.plan, &record).map_err(|_| Error::SumOverflow {
                 topic: self.topic.clone(),
                 partition,
                 offset,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reckon_schemas::window::Grain;
+use reckon_schemas::window::{Grain, PerGrain};
 use serde::{Deserialize, Serialize};
 
 use super::windows::{Rules, micros};
@@ -17,9 +17,8 @@ pub struct Tuning {
     /// it, by default from below at 6 s.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How long after its end, in event time, a window still takes events.
-    #[serde(with = "humantime_serde")]
-    pub allowed_lateness: Duration,
+    /// How long after its end, in event time, a window of each grain still takes events.
+    pub allowed_lateness: PerGrain,
     /// How far an event may be dated after its record's time in the log.
     #[serde(with = "humantime_serde")]
     pub future_skew: Duration,
@@ -39,33 +38,20 @@ pub struct Tuning {
     pub dirty_cells_max: usize,
     /// With so many exceptions not yet given to ClickHouse, reading pauses.
     pub exceptions_max: usize,
-    /// How long cells stay in Redis after the end of their window.
-    pub redis_retention: Retention,
+    /// How long cells of each grain stay in Redis after the end of their window, by the wall clock.
+    pub redis_retention: PerGrain,
 }
 
-/// How long cells stay in Redis after the end of their window, by the wall clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retention {
-    /// Cells of one minute.
-    #[serde(with = "humantime_serde")]
-    pub minute: Duration,
-    /// Cells of one hour.
-    #[serde(with = "humantime_serde")]
-    pub hour: Duration,
-    /// Cells of one day.
-    #[serde(with = "humantime_serde")]
-    pub day: Duration,
-}
-
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Tuning {
     fn default() -> Self {
         Self {
             group: "reckon-speed".to_owned(),
             session_timeout: Duration::from_secs(10),
-            allowed_lateness: HOUR,
+            allowed_lateness: ascending([MINUTE, HOUR, HOUR, HOUR, HOUR]),
             future_skew: Duration::from_secs(600),
             dedup_horizon_records: 200_000,
             flush_interval: Duration::from_millis(250),
@@ -73,34 +59,22 @@ impl Default for Tuning {
             snapshot_interval: Duration::from_secs(10),
             dirty_cells_max: 200_000,
             exceptions_max: 100_000,
-            redis_retention: Retention::default(),
+            redis_retention: ascending([10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 400 * DAY]),
         }
     }
 }
 
-impl Default for Retention {
-    fn default() -> Self {
-        Self { minute: 24 * HOUR, hour: 30 * 24 * HOUR, day: 400 * 24 * HOUR }
-    }
+fn ascending(durations: [Duration; 5]) -> PerGrain {
+    PerGrain::new(durations).expect("the defaults ascend")
 }
 
 impl Tuning {
     pub(crate) fn rules(&self) -> Rules {
         Rules {
-            allowed_lateness_us: micros(self.allowed_lateness),
+            allowed_lateness: self.allowed_lateness,
+            seconds_kept_us: self.redis_retention.micros_of(Grain::Second),
             future_skew_us: micros(self.future_skew),
             dedup_horizon_records: self.dedup_horizon_records,
         }
-    }
-}
-
-impl Retention {
-    /// For how many microseconds after the end of their window cells of this grain stay.
-    pub(crate) fn micros_of(&self, grain: Grain) -> i64 {
-        micros(match grain {
-            Grain::Minute => self.minute,
-            Grain::Hour => self.hour,
-            Grain::Day => self.day,
-        })
     }
 }

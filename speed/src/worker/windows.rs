@@ -1,16 +1,21 @@
 //! The pure core: from the records of one partition to absolute totals of cells. No I/O and no clock, time is in the
 //! records, so that the same records always lead to the same decisions and the same totals.
 
+mod admitted;
 mod evict;
+mod fold;
+mod numbers;
 mod partition;
+mod pending;
 mod plan;
 mod recent;
 mod saved;
 mod series;
+mod totals;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use self::partition::{Exception, FlushedCell, PartitionState, Record};
+pub(crate) use self::partition::{Exception, FlushedCell, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};
 pub(crate) use self::saved::Unreadable;
 

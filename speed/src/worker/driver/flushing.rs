@@ -94,7 +94,7 @@ impl Driver {
         let now = Instant::now();
         let mut batch = Vec::new();
         for (partition, owned) in &mut self.owned {
-            owned.state.fold(&self.plan).map_err(|_| Error::MoneyOverflow {
+            owned.state.fold(&self.plan).map_err(|_| Error::SumOverflow {
                 topic: self.topic.clone(),
                 partition: *partition,
                 offset: owned.state.next_offset(),

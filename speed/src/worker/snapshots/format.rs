@@ -6,7 +6,7 @@ use crate::worker::windows::{PartitionState, Unreadable};
 
 const MARK: &[u8; 6] = b"RKSNAP";
 /// Raised whenever the form of the state changes; older snapshots are then not read any more.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CHECKSUM_AT: usize = MARK.len() + 2;
 const STATE_AT: usize = CHECKSUM_AT + 16;
 /// Most of a snapshot are keys, which do not get smaller by trying harder.

@@ -1,21 +1,24 @@
 //! The state of one Kafka partition: records in, changed cells and exceptions out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use reckon_schemas::cell::{DimensionValues, Measures};
+use reckon_schemas::cell::{Contribution, Measures};
 use reckon_schemas::event::Event;
+use reckon_schemas::ids::TenantId;
 use reckon_schemas::lake::UNREADABLE_TENANT;
-use reckon_schemas::money::MoneyOverflow;
 use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
+use super::Sink;
+use super::admitted::Admitted;
+use super::pending::Pending;
 use super::plan::{Plan, TenantPlan};
 use super::recent::RecentKeys;
-use super::series::{Series, SeriesCells, SeriesRef};
-use super::{Sink, evict::Expiry};
+use super::series::{Series, SeriesRef, SeriesTable};
+use super::totals::Totals;
 
 /// One record of the log.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ pub(crate) struct Record<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// A record that was read and not counted.
+/// A record that was read and not counted, or not at every grain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exception {
     pub(crate) offset: i64,
@@ -35,6 +38,17 @@ pub(crate) struct Exception {
     pub(crate) event: String,
     pub(crate) occurred_at: EventTime,
     pub(crate) reason: Reason,
+    /// The coarsest grain that it is missing from; it is missing from every finer one too.
+    pub(crate) missed: Grain,
+}
+
+/// A record that was counted under `__other__`, because dimensions had too many values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Overflow {
+    pub(crate) offset: i64,
+    pub(crate) tenant: String,
+    pub(crate) occurred_at: EventTime,
+    pub(crate) dimensions: Vec<String>,
 }
 
 /// The totals of a cell at the time of a flush.
@@ -45,11 +59,15 @@ pub(crate) struct FlushedCell {
     pub(crate) measures: Measures,
 }
 
-/// A cell by name.
-#[derive(Clone, Debug)]
-pub(super) struct CellKey {
-    pub(super) series: Arc<Series>,
-    pub(super) window: Window,
+/// How many records came to what, since the state was made or read from a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tallies {
+    pub(crate) records: u64,
+    pub(crate) counted: u64,
+    /// By [`Reason`], in the order of [`Reason::ALL`].
+    pub(crate) refused: [u64; Reason::ALL.len()],
+    /// By grain: counted events that came too late for it.
+    pub(crate) late_for: [u64; Grain::ALL.len()],
 }
 
 /// Everything that is known of one partition up to an offset. Two states that were given the same records are the
@@ -60,23 +78,40 @@ pub(crate) struct PartitionState {
     pub(super) watermark: Option<EventTime>,
     pub(super) log_time_ms: i64,
     pub(super) recent: RecentKeys,
-    pub(super) series: HashMap<Arc<Series>, SeriesCells>,
-    /// The series that have pending measures.
-    touched: Vec<Arc<Series>>,
-    /// How many finest windows of them have.
-    pending_cells: usize,
-    pub(super) expiry: Expiry,
-    /// Per sink: what it has not been given yet.
-    pub(super) dirty: [Vec<CellKey>; 2],
+    pub(super) admitted: Admitted,
+    pub(super) series: SeriesTable,
+    pub(super) pending: Pending,
+    pub(super) totals: Totals,
+    /// Where the days of each tenant begin.
+    pub(super) days: HashMap<TenantId, WindowCursor>,
     exceptions: Vec<Exception>,
+    overflows: Vec<Overflow>,
+    tallies: Tallies,
     /// Per sink: everything below this offset is there.
     pub(super) acknowledged: [Option<i64>; 2],
     /// What both sinks had acknowledged at the last eviction.
     pub(super) evicted_below: Option<i64>,
     /// Whether a cell was ever dropped from memory, so that only ClickHouse can say what it was.
     pub(super) has_evicted: bool,
-    /// Reused for every event.
+    scratch: Scratch,
+}
+
+/// Places that are reused for every event.
+#[derive(Debug, Default)]
+struct Scratch {
+    contribution: Contribution,
     values: String,
+    overflowed: Vec<String>,
+}
+
+/// Where an event counts.
+struct Place<'p> {
+    tenant: &'p TenantPlan,
+    /// The finest grain that still takes it, and the instant by which its window in every grain from there is found.
+    finest: Grain,
+    start: EventTime,
+    /// The coarsest grain that is kept and does not take it any more.
+    missed: Option<Grain>,
 }
 
 impl PartitionState {
@@ -105,65 +140,66 @@ impl PartitionState {
         self.has_evicted
     }
 
-    /// How many exceptions wait to be taken.
+    /// How many exceptions and overflows wait to be taken.
     pub(crate) fn exceptions_len(&self) -> usize {
-        self.exceptions.len()
+        self.exceptions.len() + self.overflows.len()
     }
 
     /// How many cells a sink has not been given yet, those that only the next fold will name excluded.
     pub(crate) fn dirty_len(&self, sink: Sink) -> usize {
-        self.dirty[sink.index()].len()
+        self.totals.dirty_len(sink)
     }
 
     /// How many cells of the finest grain have been counted for since the last fold.
     pub(crate) fn pending_len(&self) -> usize {
-        self.pending_cells
+        self.pending.len()
+    }
+
+    /// How many records came to what.
+    pub(crate) fn tallies(&self) -> Tallies {
+        self.tallies
+    }
+
+    /// The catalog has changed: from the next record on, the new plan counts. Nothing may be pending.
+    pub(crate) fn plan_changed(&mut self) {
+        assert_eq!(self.pending_len(), 0, "a plan is changed right after a fold");
+        self.days.clear();
     }
 
     /// Takes one record, which is at or behind the expected offset: offsets may have holes.
     ///
     /// # Errors
-    /// [`MoneyOverflow`]; the state is then of no use any more.
-    pub(crate) fn apply(&mut self, plan: &Plan, record: &Record<'_>) -> Result<(), MoneyOverflow> {
+    /// [`SumOverflow`]; the state is then of no use any more.
+    pub(crate) fn apply(&mut self, plan: &Plan, record: &Record<'_>) -> Result<(), SumOverflow> {
         debug_assert!(record.offset >= self.next_offset, "a record was read twice");
         self.next_offset = record.offset + 1;
         self.log_time_ms = self.log_time_ms.max(record.log_time_ms);
+        self.tallies.records += 1;
         self.recent.next_record(plan.rules.dedup_horizon_records);
         let log_time = EventTime::from_millis(record.log_time_ms);
         let Ok(event) = Event::decode(record.payload) else {
-            self.exceptions.push(Exception {
+            self.refuse(Exception {
                 offset: record.offset,
                 tenant: UNREADABLE_TENANT.to_owned(),
                 event_id: String::new(),
                 event: String::new(),
                 occurred_at: log_time,
                 reason: Reason::Unreadable,
+                missed: Grain::Day,
             });
             return Ok(());
         };
         match self.judge(plan, &event, log_time) {
-            Ok((tenant, window)) => self.count(tenant, &event, window),
+            Ok(place) => self.count(&place, &event, record.offset),
             Err(reason) => {
-                self.exceptions.push(Exception {
-                    offset: record.offset,
-                    tenant: event.tenant.into_owned(),
-                    event_id: event.id.into_owned(),
-                    event: event.name.into_owned(),
-                    occurred_at: event.occurred_at,
-                    reason,
-                });
+                self.refuse(exception(&event, record.offset, reason, Grain::Day));
                 Ok(())
             }
         }
     }
 
-    /// The tenant and the finest window that an event counts for, or why it does not count.
-    fn judge<'p>(
-        &mut self,
-        plan: &'p Plan,
-        event: &Event<'_>,
-        log_time: EventTime,
-    ) -> Result<(&'p TenantPlan, Window), Reason> {
+    /// Where an event counts, or why it does not.
+    fn judge<'p>(&mut self, plan: &'p Plan, event: &Event<'_>, log_time: EventTime) -> Result<Place<'p>, Reason> {
         let tenant = plan.tenant(&event.tenant).ok_or(Reason::UnknownTenant)?;
         if event.occurred_at > log_time.plus_micros(plan.rules.future_skew_us) {
             // Not remembered: a later delivery of the same event may count, once its time has come.
@@ -172,92 +208,96 @@ impl PartitionState {
         if !self.recent.insert(event.key()) {
             return Err(Reason::Duplicate);
         }
-        let window = Grain::FINEST.window_at(event.occurred_at, &tenant.zone);
-        if self.is_over(plan, &window) { Err(Reason::Late) } else { Ok((tenant, window)) }
+        let mut missed = None;
+        for grain in Grain::ALL {
+            let window = grain.window_at(event.occurred_at, &tenant.zone);
+            if plan.rules.is_over(&window, self.watermark) {
+                missed = Some(grain);
+            } else if !plan.rules.is_forgotten(&window, log_time) {
+                // Every coarser window is found by the minute, also a day that begins at half past an hour.
+                let start = Grain::Minute.window_at(event.occurred_at, &tenant.zone).start;
+                let start = if grain == Grain::Second { window.start } else { start };
+                return Ok(Place { tenant, finest: grain, start, missed });
+            }
+        }
+        Err(Reason::Late)
     }
 
-    /// Whether a window takes no more events.
-    pub(super) fn is_over(&self, plan: &Plan, window: &Window) -> bool {
-        let closes_at = window.end.plus_micros(plan.rules.allowed_lateness_us);
-        self.watermark.is_some_and(|watermark| closes_at <= watermark)
-    }
-
-    fn count(&mut self, tenant: &TenantPlan, event: &Event<'_>, window: Window) -> Result<(), MoneyOverflow> {
-        self.watermark = self.watermark.max(Some(event.occurred_at));
+    fn count(&mut self, place: &Place<'_>, event: &Event<'_>, offset: i64) -> Result<(), SumOverflow> {
+        if self.watermark < Some(event.occurred_at) {
+            self.watermark = Some(event.occurred_at);
+            self.admitted.advance(event.occurred_at);
+        }
+        self.tallies.counted += 1;
+        if let Some(missed) = place.missed {
+            self.note_late(event, offset, missed);
+        }
+        let tenant = place.tenant;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.contribution.read(event, &tenant.summed);
+        self.find_overflowed(tenant, event, &mut scratch.overflowed);
+        self.pending.turn_to(place.finest, place.start);
         for rollup in &tenant.rollups {
-            self.values.clear();
-            rollup.encode_values(event, &mut self.values);
-            let name = SeriesRef {
-                tenant: tenant.id.as_str(),
+            scratch.values.clear();
+            if scratch.overflowed.is_empty() {
+                rollup.encode_values(event, &mut scratch.values);
+            } else {
+                rollup.encode_overflowed(event, &scratch.overflowed, &mut scratch.values);
+            }
+            let number = self.series.number(SeriesRef {
+                tenant: &tenant.id,
                 rollup: rollup.name(),
                 event: &event.name,
-                values: &self.values,
-            };
-            if !self.series.contains_key(&name) {
-                let series = Series {
-                    tenant: tenant.id.clone(),
-                    rollup: rollup.name().to_owned(),
-                    event: event.name.as_ref().to_owned(),
-                    values: DimensionValues::from_encoded(self.values.as_str()),
-                };
-                self.series.insert(Arc::new(series), SeriesCells::default());
-            }
-            let (series, cells) = self.series.get_key_value_mut(&name).expect("it was made if it was not there");
-            if cells.pending.is_empty() {
-                self.touched.push(Arc::clone(series));
-            }
-            let known = cells.pending.len();
-            cells.pending_at(window.start).add(event)?;
-            self.pending_cells += cells.pending.len() - known;
+                values: &scratch.values,
+            });
+            self.pending.cell(number, &mut self.series).add(&scratch.contribution)?;
         }
+        if !scratch.overflowed.is_empty() {
+            self.overflows.push(Overflow {
+                offset,
+                tenant: tenant.id.as_str().to_owned(),
+                occurred_at: event.occurred_at,
+                dimensions: std::mem::take(&mut scratch.overflowed),
+            });
+        }
+        self.scratch = scratch;
         Ok(())
     }
 
-    /// Adds what was counted since the last fold to the absolute totals of every grain.
-    ///
-    /// # Errors
-    /// [`MoneyOverflow`]; the state is then of no use any more.
-    pub(crate) fn fold(&mut self, plan: &Plan) -> Result<(), MoneyOverflow> {
-        let mut days: BTreeMap<&str, WindowCursor> = BTreeMap::new();
-        self.pending_cells = 0;
-        for series in std::mem::take(&mut self.touched) {
-            let tenant = plan.tenant(series.tenant.as_str()).expect("only tenants of the plan are counted");
-            let day =
-                days.entry(tenant.id.as_str()).or_insert_with(|| WindowCursor::new(Grain::Day, tenant.zone.clone()));
-            let cells = self.series.get_mut(&series).expect("a series with pending measures is never evicted");
-            for (start, delta) in std::mem::take(&mut cells.pending) {
-                for grain in Grain::ALL {
-                    let window = match grain {
-                        Grain::Day => day.window_at(start),
-                        Grain::Minute | Grain::Hour => grain.window_at(start, &tenant.zone),
-                    };
-                    let key = || CellKey { series: Arc::clone(&series), window };
-                    let cell = cells.totals.entry(window).or_insert_with(|| {
-                        self.expiry.push(key());
-                        Default::default()
-                    });
-                    cell.measures.merge(&delta)?;
-                    cell.changed = self.next_offset;
-                    for sink in Sink::ALL {
-                        if !std::mem::replace(&mut cell.dirty[sink.index()], true) {
-                            self.dirty[sink.index()].push(key());
-                        }
-                    }
-                }
+    /// The dimensions that have too many values to tell this event's value apart.
+    fn find_overflowed(&mut self, tenant: &TenantPlan, event: &Event<'_>, overflowed: &mut Vec<String>) {
+        for dimension in &tenant.dimensions {
+            let value = event.properties.get(dimension).unwrap_or_default();
+            if !self.admitted.admit(&tenant.id, dimension, value, tenant.dimension_values_max) {
+                overflowed.push(dimension.clone());
             }
         }
-        Ok(())
+    }
+
+    /// A counted event that some windows do not take any more. Windows of one second are not kept, so that one is
+    /// missing from those only is counted, not written down.
+    fn note_late(&mut self, event: &Event<'_>, offset: i64, missed: Grain) {
+        for grain in Grain::ALL.into_iter().take_while(|grain| *grain <= missed) {
+            self.tallies.late_for[grain.index()] += 1;
+        }
+        if missed > Grain::Second {
+            self.exceptions.push(exception(event, offset, Reason::Late, missed));
+        }
+    }
+
+    fn refuse(&mut self, exception: Exception) {
+        self.tallies.refused[exception.reason as usize] += 1;
+        self.exceptions.push(exception);
     }
 
     /// The totals of every cell that changed since the last call for this sink, as of the last fold.
     pub(crate) fn take_changed(&mut self, sink: Sink) -> Vec<FlushedCell> {
-        let keys = std::mem::take(&mut self.dirty[sink.index()]);
-        let changed = keys.into_iter().filter_map(|CellKey { series, window }| {
-            let cell = self.series.get_mut(&series)?.totals.get_mut(&window)?;
-            cell.dirty[sink.index()] = false;
-            Some(FlushedCell { measures: cell.measures.clone(), series, window })
+        let mut changed = Vec::with_capacity(self.totals.dirty_len(sink));
+        let series = &self.series;
+        self.totals.take_dirty(sink, |window, number, measures| {
+            changed.push(FlushedCell { series: Arc::clone(series.get(number)), window, measures: measures.clone() });
         });
-        changed.collect()
+        changed
     }
 
     /// The exceptions since the last call.
@@ -265,14 +305,25 @@ impl PartitionState {
         std::mem::take(&mut self.exceptions)
     }
 
+    /// The overflows since the last call.
+    pub(crate) fn take_overflows(&mut self) -> Vec<Overflow> {
+        std::mem::take(&mut self.overflows)
+    }
+
     /// Makes every cell in memory a changed one: the sink has lost them.
     pub(crate) fn mark_all_changed(&mut self, sink: Sink) {
-        for (series, cells) in &mut self.series {
-            for (window, cell) in &mut cells.totals {
-                if !std::mem::replace(&mut cell.dirty[sink.index()], true) {
-                    self.dirty[sink.index()].push(CellKey { series: Arc::clone(series), window: *window });
-                }
-            }
-        }
+        self.totals.mark_all_dirty(sink);
+    }
+}
+
+fn exception(event: &Event<'_>, offset: i64, reason: Reason, missed: Grain) -> Exception {
+    Exception {
+        offset,
+        tenant: event.tenant.as_ref().to_owned(),
+        event_id: event.id.as_ref().to_owned(),
+        event: event.name.as_ref().to_owned(),
+        occurred_at: event.occurred_at,
+        reason,
+        missed,
     }
 }

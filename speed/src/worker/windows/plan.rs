@@ -6,14 +6,18 @@ use hashbrown::HashMap;
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::time::Zone;
+use reckon_schemas::sums::Unit;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::{Grain, PerGrain, Window};
 
 /// The rules by which a record counts or is an exception.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// How long after its end a window still takes events, in microseconds of event time.
-    pub(crate) allowed_lateness_us: i64,
-    /// How far an event may be dated after its record's time in the log.
+    /// How long after its end, in event time, a window still takes events.
+    pub(crate) allowed_lateness: PerGrain,
+    /// How long after its end, in the log's time, a window of one second is of interest to anybody.
+    pub(crate) seconds_kept_us: i64,
+    /// How far an event may be dated after its record's time in the log, in microseconds.
     pub(crate) future_skew_us: i64,
     /// A duplicate is recognised if at most so many records of the partition lie between.
     pub(crate) dedup_horizon_records: usize,
@@ -25,6 +29,12 @@ pub(crate) struct TenantPlan {
     pub(crate) id: TenantId,
     pub(crate) zone: Zone,
     pub(crate) rollups: Vec<Rollup>,
+    /// The properties that are summed.
+    pub(crate) summed: Vec<Unit>,
+    /// Every property that a rollup groups by, and which rollups do.
+    pub(crate) dimensions: Vec<String>,
+    /// How many values of a dimension are told apart in a day.
+    pub(crate) dimension_values_max: usize,
 }
 
 /// Everything that a record is judged by.
@@ -37,14 +47,40 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(catalog: &Catalog, rules: Rules) -> Self {
         let tenants = catalog.tenants.iter().map(|tenant| {
-            let (id, zone) = (tenant.id.clone(), tenant.time_zone.clone());
-            (id.clone(), TenantPlan { id, zone, rollups: tenant.counted_rollups() })
+            let rollups = tenant.counted_rollups();
+            let mut dimensions: Vec<String> =
+                rollups.iter().flat_map(|rollup| rollup.dimensions().iter().cloned()).collect();
+            dimensions.sort_unstable();
+            dimensions.dedup();
+            let plan = TenantPlan {
+                id: tenant.id.clone(),
+                zone: tenant.time_zone.clone(),
+                rollups,
+                summed: tenant.summed_properties(),
+                dimensions,
+                dimension_values_max: tenant.dimension_values_max,
+            };
+            (tenant.id.clone(), plan)
         });
         Self { tenants: tenants.collect(), rules }
     }
 
     pub(crate) fn tenant(&self, id: &str) -> Option<&TenantPlan> {
         self.tenants.get(id)
+    }
+}
+
+impl Rules {
+    /// Whether a window takes no more events, once this event time was seen.
+    pub(super) fn is_over(&self, window: &Window, watermark: Option<EventTime>) -> bool {
+        let closes_at = window.end.plus_micros(self.allowed_lateness.micros_of(window.grain));
+        watermark.is_some_and(|watermark| closes_at <= watermark)
+    }
+
+    /// Whether a window is of no interest to anybody any more, although it may still take events: only those of one
+    /// second are dropped so soon that a replay would count them in vain.
+    pub(super) fn is_forgotten(&self, window: &Window, log_time: EventTime) -> bool {
+        window.grain == Grain::Second && window.end.plus_micros(self.seconds_kept_us) <= log_time
     }
 }
 

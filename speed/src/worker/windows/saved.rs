@@ -1,39 +1,38 @@
 //! The state of a partition as bytes, for a snapshot.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use reckon_schemas::cell::Measures;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Window;
 use serde::{Deserialize, Serialize};
 
+use super::admitted::Admitted;
 use super::partition::PartitionState;
 use super::recent::SavedKeys;
-use super::series::{Cell, Series, SeriesCells};
+use super::series::{Series, SeriesId};
 
-/// A window, the next offset at its last change, its totals.
-type SavedCell<M> = (Window, i64, M);
-
-/// The form that is written: borrowed, so that a large state is not copied first.
-#[derive(Serialize)]
-struct Saving<'a> {
+/// The form that is written and read. Borrowed where it is written, so that a large state is not copied first.
+#[derive(Serialize, Deserialize)]
+struct Saved<'a> {
     next_offset: i64,
     watermark: Option<EventTime>,
     log_time_ms: i64,
     has_evicted: bool,
     recent: SavedKeys,
-    series: Vec<(&'a Series, Vec<SavedCell<&'a Measures>>)>,
+    admitted: Cow<'a, Admitted>,
+    series: Vec<Cow<'a, Series>>,
+    windows: Vec<SavedWindow<'a>>,
 }
 
-/// The same form as it is read.
-#[derive(Deserialize)]
-struct Saved {
-    next_offset: i64,
-    watermark: Option<EventTime>,
-    log_time_ms: i64,
-    has_evicted: bool,
-    recent: SavedKeys,
-    series: Vec<(Series, Vec<SavedCell<Measures>>)>,
+/// A window, the next offset at its last change, its cells by the place of their series in the list.
+#[derive(Serialize, Deserialize)]
+struct SavedWindow<'a> {
+    window: Window,
+    changed: i64,
+    cells: Vec<(u32, Cow<'a, Measures>)>,
 }
 
 /// The bytes are not a state that this build wrote.
@@ -45,19 +44,30 @@ impl PartitionState {
     /// The state as of the last fold, which must be at the next offset: nothing may be pending.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         assert_eq!(self.pending_len(), 0, "a snapshot is taken right after a fold");
-        let series = self.series.iter().map(|(series, cells)| {
-            let totals = cells.totals.iter().map(|(window, cell)| (*window, cell.changed, &cell.measures));
-            (series.as_ref(), totals.collect())
-        });
-        let saving = Saving {
+        let mut series = Vec::new();
+        let mut places: HashMap<SeriesId, u32> = HashMap::new();
+        let mut windows = Vec::new();
+        for (window, cells) in self.totals.iter() {
+            let saved = cells.cells.iter().map(|(number, cell)| {
+                let place = *places.entry(*number).or_insert_with(|| {
+                    series.push(Cow::Borrowed(self.series.get(*number).as_ref()));
+                    u32::try_from(series.len() - 1).expect("no more than there are numbers")
+                });
+                (place, Cow::Borrowed(&cell.measures))
+            });
+            windows.push(SavedWindow { window, changed: cells.changed, cells: saved.collect() });
+        }
+        let saved = Saved {
             next_offset: self.next_offset,
             watermark: self.watermark,
             log_time_ms: self.log_time_ms,
             has_evicted: self.has_evicted,
             recent: self.recent.save(),
-            series: series.collect(),
+            admitted: Cow::Borrowed(&self.admitted),
+            series,
+            windows,
         };
-        postcard::to_stdvec(&saving).expect("plain data is written without errors")
+        postcard::to_stdvec(&saved).expect("plain data is written without errors")
     }
 
     /// The state from bytes of [`Self::to_bytes`], which both sinks had acknowledged when they were written. Cells of
@@ -66,22 +76,24 @@ impl PartitionState {
     /// # Errors
     /// [`Unreadable`] for other bytes.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let saved: Saved = postcard::from_bytes(bytes).map_err(|error| Unreadable(error.to_string()))?;
+        let saved: Saved<'_> = postcard::from_bytes(bytes).map_err(|error| Unreadable(error.to_string()))?;
         let mut state = Self::starting_at(saved.next_offset);
         state.watermark = saved.watermark;
         state.log_time_ms = saved.log_time_ms;
         state.has_evicted = saved.has_evicted;
         state.recent = saved.recent.into();
+        state.admitted = saved.admitted.into_owned();
         state.acknowledged = [Some(saved.next_offset); 2];
-        for (series, totals) in saved.series {
-            let cells = totals.into_iter().map(|(window, changed, measures)| {
-                let cell = Cell { measures, changed, ..Cell::default() };
-                (window, cell)
-            });
-            let cells = SeriesCells { totals: cells.collect(), ..SeriesCells::default() };
-            state.series.insert(Arc::new(series), cells);
+        let series = saved.series.into_iter().map(|series| Arc::new(series.into_owned()));
+        let numbers: Vec<SeriesId> = series.map(|series| state.series.number_owned(series)).collect();
+        for SavedWindow { window, changed, cells } in saved.windows {
+            for (place, measures) in cells {
+                let number = usize::try_from(place).ok().and_then(|place| numbers.get(place));
+                let number = *number.ok_or_else(|| Unreadable("a cell without a series".to_owned()))?;
+                state.series.hold(number);
+                state.totals.restore(window, changed, number, measures.into_owned());
+            }
         }
-        state.index_expiry();
         Ok(state)
     }
 }

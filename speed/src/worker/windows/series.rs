@@ -1,13 +1,11 @@
-//! A series: what a cell is apart from its window. Kept once and shared by all of its windows.
+//! A series: what a cell is apart from its window. Kept once, numbered, and shared by all of its windows.
 
-use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::Equivalent;
-use reckon_schemas::cell::{DimensionValues, Measures, Rollup};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use reckon_schemas::cell::{DimensionValues, Rollup};
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::time::EventTime;
-use reckon_schemas::window::Window;
 use serde::{Deserialize, Serialize};
 
 /// Tenant, rollup, event name and dimension values.
@@ -25,76 +23,142 @@ impl Series {
         let count = if self.rollup == Rollup::TOTAL { 0 } else { self.rollup.split(',').count() };
         self.values.values(count)
     }
+
+    pub(super) fn borrowed(&self) -> SeriesRef<'_> {
+        SeriesRef { tenant: &self.tenant, rollup: &self.rollup, event: &self.event, values: self.values.as_str() }
+    }
 }
 
-/// The same, borrowed from an event: a known series is found without an allocation. Its hash must be the one of
-/// [`Series`], which holds because both derive it over the same texts in the same order.
-#[derive(Clone, Copy, Hash)]
-pub(crate) struct SeriesRef<'a> {
-    pub(crate) tenant: &'a str,
-    pub(crate) rollup: &'a str,
-    pub(crate) event: &'a str,
-    pub(crate) values: &'a str,
+/// The same, borrowed from an event: a known series is found without an allocation.
+#[derive(Clone, Copy)]
+pub(super) struct SeriesRef<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rollup: &'a str,
+    pub(super) event: &'a str,
+    pub(super) values: &'a str,
 }
 
-impl Equivalent<Arc<Series>> for SeriesRef<'_> {
-    fn equivalent(&self, series: &Arc<Series>) -> bool {
-        self.event == series.event
-            && self.values == series.values.as_str()
+impl SeriesRef<'_> {
+    fn hash(&self, builder: &DefaultHashBuilder) -> u64 {
+        builder.hash_one((self.tenant.as_str(), self.rollup, self.event, self.values))
+    }
+
+    fn is(&self, series: &Series) -> bool {
+        self.values == series.values.as_str()
+            && self.event == series.event
             && self.rollup == series.rollup
-            && self.tenant == series.tenant.as_str()
+            && self.tenant == &series.tenant
     }
 }
 
-/// What is counted of one series.
+/// A series' number in its partition.
+pub(super) type SeriesId = u32;
+
+/// The series that have cells, by number and by name.
 #[derive(Debug, Default)]
-pub(crate) struct SeriesCells {
-    /// Since the last fold, by the start of the finest window. Few at a time, so a list is faster than a map.
-    pub(crate) pending: Vec<(EventTime, Measures)>,
-    /// The absolute totals of every window that can still change or is not flushed yet.
-    pub(crate) totals: BTreeMap<Window, Cell>,
+pub(super) struct SeriesTable {
+    numbers: HashTable<SeriesId>,
+    places: Vec<Place>,
+    free: Vec<SeriesId>,
+    hashes: DefaultHashBuilder,
 }
 
-impl SeriesCells {
-    /// The pending measures of a finest window.
-    pub(crate) fn pending_at(&mut self, start: EventTime) -> &mut Measures {
-        // From the end: events mostly follow each other in time.
-        let found = self.pending.iter().rposition(|(at, _)| *at == start);
-        let index = found.unwrap_or_else(|| {
-            self.pending.push((start, Measures::default()));
-            self.pending.len() - 1
-        });
-        &mut self.pending[index].1
+#[derive(Debug)]
+struct Place {
+    series: Arc<Series>,
+    hash: u64,
+    /// How many cells there are of it, pending ones included.
+    cells: u32,
+}
+
+impl SeriesTable {
+    /// The number of a series; a new one is free to go until it has a cell.
+    pub(super) fn number(&mut self, name: SeriesRef<'_>) -> SeriesId {
+        let hash = name.hash(&self.hashes);
+        if let Some(known) = self.numbers.find(hash, |number| name.is(&self.places[*number as usize].series)) {
+            return *known;
+        }
+        self.insert(hash, || {
+            Arc::new(Series {
+                tenant: name.tenant.clone(),
+                rollup: name.rollup.to_owned(),
+                event: name.event.to_owned(),
+                values: DimensionValues::from_encoded(name.values),
+            })
+        })
     }
-}
 
-/// The totals of one cell in one partition.
-#[derive(Debug, Default)]
-pub(crate) struct Cell {
-    pub(crate) measures: Measures,
-    /// The partition's next offset at the fold that changed it last.
-    pub(crate) changed: i64,
-    /// Whether it is in the list of what a sink has not been given yet.
-    pub(crate) dirty: [bool; 2],
+    /// The number of a series that was read from a snapshot.
+    pub(super) fn number_owned(&mut self, series: Arc<Series>) -> SeriesId {
+        let hash = series.borrowed().hash(&self.hashes);
+        self.insert(hash, || series)
+    }
+
+    pub(super) fn get(&self, number: SeriesId) -> &Arc<Series> {
+        &self.places[number as usize].series
+    }
+
+    /// One more cell of a series.
+    pub(super) fn hold(&mut self, number: SeriesId) {
+        self.places[number as usize].cells += 1;
+    }
+
+    /// One cell less; with the last one the series goes, and its number is given to another.
+    pub(super) fn release(&mut self, number: SeriesId) {
+        let place = &mut self.places[number as usize];
+        place.cells -= 1;
+        if place.cells == 0
+            && let Ok(entry) = self.numbers.find_entry(place.hash, |known| *known == number)
+        {
+            entry.remove();
+            self.free.push(number);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, series: impl FnOnce() -> Arc<Series>) -> SeriesId {
+        let place = Place { series: series(), hash, cells: 0 };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.places[number as usize] = place;
+                number
+            }
+            None => {
+                self.places.push(place);
+                u32::try_from(self.places.len() - 1).expect("memory ends long before 2^32 series")
+            }
+        };
+        let places = &self.places;
+        self.numbers.insert_unique(hash, number, |number| places[*number as usize].hash);
+        number
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::BuildHasher;
+
+    fn name<'a>(tenant: &'a TenantId, values: &'a str) -> SeriesRef<'a> {
+        SeriesRef { tenant, rollup: "a,b", event: "buy", values }
+    }
 
     #[test]
-    fn borrowed_and_owned_series_hash_alike() {
-        let series = Arc::new(Series {
-            tenant: "acme".parse().expect("valid"),
-            rollup: "a,b".to_owned(),
-            event: "buy".to_owned(),
-            values: DimensionValues::new(&["x", ""]),
-        });
-        let borrowed = SeriesRef { tenant: "acme", rollup: "a,b", event: "buy", values: series.values.as_str() };
-        let hasher = hashbrown::DefaultHashBuilder::default();
-        assert_eq!(hasher.hash_one(&series), hasher.hash_one(borrowed));
-        assert!(borrowed.equivalent(&series));
-        assert_eq!(series.dimensions(), ["x", ""]);
+    fn a_series_keeps_its_number_while_it_has_cells() {
+        let tenant: TenantId = "acme".parse().expect("valid");
+        let (x, y) = (DimensionValues::new(&["x", ""]), DimensionValues::new(&["y", ""]));
+        let mut table = SeriesTable::default();
+        let first = table.number(name(&tenant, x.as_str()));
+        table.hold(first);
+        table.hold(first);
+        assert_eq!(table.number(name(&tenant, x.as_str())), first);
+        let second = table.number(name(&tenant, y.as_str()));
+        table.hold(second);
+        assert_ne!(first, second);
+        assert_eq!(table.get(first).dimensions(), ["x", ""]);
+        table.release(first);
+        assert_eq!(table.number(name(&tenant, x.as_str())), first);
+        table.release(first);
+        let again = table.number(name(&tenant, "z"));
+        assert_eq!((again, table.get(again).values.as_str()), (first, "z"), "its number was free");
+        assert_eq!(table.number_owned(Arc::clone(table.get(second))), 2, "read from a snapshot into a new place");
     }
 }

@@ -65,6 +65,7 @@ fn plan(lateness_minutes: u64, dedup_horizon_records: usize) -> Plan {
         rollups: vec!["department".parse().expect("valid")],
         metrics: vec![],
         keys: vec![],
+        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
         events_per_second_max: None,
     };
     let rules = Rules {

@@ -17,7 +17,7 @@ use reckon_schemas::cell::DimensionValues;
 use reckon_schemas::clickhouse::MIGRATIONS;
 use reckon_schemas::ids::user_key;
 use reckon_schemas::kafka::Topics;
-use reckon_schemas::money::MoneySums;
+use reckon_schemas::sums::Sums;
 use reckon_schemas::redis_keys::{self, CellTotals};
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores;
@@ -119,7 +119,7 @@ impl Scene {
         let mut connection = client.get_multiplexed_async_connection().await?;
         let zone = Zone::parse("America/New_York")?;
         let window = Grain::Day.window_at(at("2026-03-09T16:00:00Z")?, &zone);
-        let mut money = MoneySums::new();
+        let mut money = Sums::new();
         money.add("USD".parse()?, cents)?;
         let totals = CellTotals { version, count: 6, money }.encode();
         let sketch = sketch(200..206).to_redis();
@@ -291,7 +291,7 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
         name: name.to_owned(),
         event: "purchase".to_owned(),
         measure,
-        currency,
+        currency, property: None
     };
     Ok(Tenant {
         id: id.parse()?,
@@ -303,6 +303,7 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
             metric("households", Measure::Users, None),
         ],
         keys,
+        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
         events_per_second_max: None,
     })
 }

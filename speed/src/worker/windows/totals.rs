@@ -1,0 +1,171 @@
+//! The absolute totals of every cell that can still change or is not in the stores yet, window by window.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use reckon_schemas::cell::Measures;
+use reckon_schemas::sums::SumOverflow;
+use reckon_schemas::time::EventTime;
+use reckon_schemas::window::{Grain, Window};
+
+use super::Sink;
+use super::pending::BySeries;
+use super::series::{SeriesId, SeriesTable};
+
+/// One cell in one partition.
+#[derive(Debug, Default)]
+pub(super) struct Cell {
+    pub(super) measures: Measures,
+    /// Whether it is in the list of what a sink has not been given yet.
+    dirty: [bool; 2],
+}
+
+/// The cells of one window.
+#[derive(Debug, Default)]
+pub(super) struct WindowCells {
+    pub(super) cells: BySeries<Cell>,
+    /// The partition's next offset at the last fold that changed one of them.
+    pub(super) changed: i64,
+    /// Per sink: the cells that it has not been given yet.
+    dirty: [Vec<SeriesId>; 2],
+}
+
+/// The end of a window leads, so that the first ones to be over come first.
+type Place = (EventTime, EventTime);
+
+/// The cells of all windows.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    by_grain: [BTreeMap<Place, WindowCells>; 5],
+    /// Per sink: the windows with cells that it has not been given yet, and how many cells those are.
+    dirty_windows: [BTreeSet<Window>; 2],
+    dirty_cells: [usize; 2],
+}
+
+/// Which sinks keep cells of a grain: those of one second are for Redis only.
+fn sinks_of(grain: Grain) -> &'static [Sink] {
+    if grain == Grain::Second { &[Sink::Redis] } else { &Sink::ALL }
+}
+
+impl Totals {
+    /// Adds to cells of a window, which are made where they are not there.
+    pub(super) fn add<'d>(
+        &mut self,
+        window: Window,
+        next_offset: i64,
+        deltas: impl Iterator<Item = (SeriesId, Cow<'d, Measures>)>,
+        series: &mut SeriesTable,
+    ) -> Result<(), SumOverflow> {
+        let cells = self.by_grain[window.grain.index()].entry((window.end, window.start)).or_default();
+        let known_dirty = Sink::ALL.map(|sink| cells.dirty[sink.index()].len());
+        cells.changed = next_offset;
+        for (number, delta) in deltas {
+            let cell = match cells.cells.entry(number) {
+                hashbrown::hash_map::Entry::Occupied(entry) => {
+                    let cell = entry.into_mut();
+                    cell.measures.merge(&delta)?;
+                    cell
+                }
+                hashbrown::hash_map::Entry::Vacant(entry) => {
+                    series.hold(number);
+                    entry.insert(Cell { measures: delta.into_owned(), dirty: [false; 2] })
+                }
+            };
+            for sink in sinks_of(window.grain) {
+                if !std::mem::replace(&mut cell.dirty[sink.index()], true) {
+                    cells.dirty[sink.index()].push(number);
+                }
+            }
+        }
+        let now_dirty = Sink::ALL.map(|sink| cells.dirty[sink.index()].len());
+        for sink in Sink::ALL {
+            let new = now_dirty[sink.index()] - known_dirty[sink.index()];
+            if new > 0 {
+                self.dirty_cells[sink.index()] += new;
+                self.dirty_windows[sink.index()].insert(window);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many cells a sink has not been given yet.
+    pub(super) fn dirty_len(&self, sink: Sink) -> usize {
+        self.dirty_cells[sink.index()]
+    }
+
+    /// Calls back with every cell that a sink has not been given yet; after it, it has.
+    pub(super) fn take_dirty(&mut self, sink: Sink, mut take: impl FnMut(Window, SeriesId, &Measures)) {
+        self.dirty_cells[sink.index()] = 0;
+        for window in std::mem::take(&mut self.dirty_windows[sink.index()]) {
+            let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else { continue };
+            for number in std::mem::take(&mut cells.dirty[sink.index()]) {
+                if let Some(cell) = cells.cells.get_mut(&number) {
+                    cell.dirty[sink.index()] = false;
+                    take(window, number, &cell.measures);
+                }
+            }
+        }
+    }
+
+    /// Makes every cell that a sink keeps one that it has not been given yet.
+    pub(super) fn mark_all_dirty(&mut self, sink: Sink) {
+        let mut dirty = 0;
+        for grain in Grain::ALL.into_iter().filter(|grain| sinks_of(*grain).contains(&sink)) {
+            for ((end, start), cells) in &mut self.by_grain[grain.index()] {
+                cells.dirty[sink.index()] = cells.cells.keys().copied().collect();
+                cells.cells.values_mut().for_each(|cell| cell.dirty[sink.index()] = true);
+                dirty += cells.cells.len();
+                self.dirty_windows[sink.index()].insert(Window { grain, start: *start, end: *end });
+            }
+        }
+        self.dirty_cells[sink.index()] = dirty;
+    }
+
+    /// Drops windows from the front of each grain while they are over; those that have to stay are passed over.
+    /// True if one was dropped.
+    pub(super) fn evict(
+        &mut self,
+        is_over: impl Fn(&Window) -> bool,
+        must_stay: impl Fn(&Window, &WindowCells) -> bool,
+        series: &mut SeriesTable,
+    ) -> bool {
+        let mut evicted = false;
+        for grain in Grain::ALL {
+            let windows = &mut self.by_grain[grain.index()];
+            let of = |(end, start): &Place| Window { grain, start: *start, end: *end };
+            let over: Vec<Place> = windows.keys().take_while(|place| is_over(&of(place))).copied().collect();
+            for place in over {
+                let cells = &windows[&place];
+                if cells.is_dirty() || must_stay(&of(&place), cells) {
+                    continue;
+                }
+                if let Some(cells) = windows.remove(&place) {
+                    cells.cells.into_keys().for_each(|number| series.release(number));
+                    evicted = true;
+                }
+            }
+        }
+        evicted
+    }
+
+    /// Every window with its cells.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Window, &WindowCells)> {
+        Grain::ALL.into_iter().flat_map(|grain| {
+            let windows = self.by_grain[grain.index()].iter();
+            windows.map(move |((end, start), cells)| (Window { grain, start: *start, end: *end }, cells))
+        })
+    }
+
+    /// Puts back a cell that was read from a snapshot.
+    pub(super) fn restore(&mut self, window: Window, changed: i64, number: SeriesId, measures: Measures) {
+        let cells = self.by_grain[window.grain.index()].entry((window.end, window.start)).or_default();
+        cells.changed = changed;
+        cells.cells.insert(number, Cell { measures, dirty: [false; 2] });
+    }
+}
+
+impl WindowCells {
+    fn is_dirty(&self) -> bool {
+        self.dirty.iter().any(|dirty| !dirty.is_empty())
+    }
+}
