@@ -96,6 +96,8 @@ const fn measure_name(measure: Measure) -> &'static str {
         Measure::Money => "money",
         Measure::Sum => "sum",
         Measure::Users => "users/day",
+        Measure::ActiveUsers => "active users",
+        Measure::Top => "top",
     }
 }
 

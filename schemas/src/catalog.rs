@@ -51,16 +51,19 @@ pub struct Tenant {
 pub struct Metric {
     /// The name it is asked for by.
     pub name: String,
-    /// The name of the events that count.
+    /// The name of the events that count. For active users also [`Metric::ANY_EVENT`]: all of them.
     pub event: String,
     /// What is counted of them.
     pub measure: Measure,
     /// For money: in which currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
-    /// For sums: of which property.
+    /// For sums and the most frequent values: of which property.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub property: Option<String>,
+    /// For the most frequent values: how many; 10 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 /// What can be counted of a set of events.
@@ -75,7 +78,16 @@ pub enum Measure {
     Sum,
     /// How many distinct users they have.
     Users,
+    /// How many distinct users they have had in the last five minutes.
+    ActiveUsers,
+    /// The most frequent values of a property that has too many to group by.
+    Top,
 }
+
+/// The most values that a metric may list.
+pub const TOP_LIMIT_MAX: usize = 100;
+/// How many values a metric lists that does not say.
+const TOP_LIMIT: usize = 10;
 
 /// What is wrong with a catalog.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +101,16 @@ pub enum InvalidCatalog {
     /// Money needs a currency, and only money has one.
     #[error("tenant {0}: metric {1:?}: give `currency` if, and only if, the measure is money")]
     Currency(TenantId, String),
-    /// Sums need a property, and only sums have one.
-    #[error("tenant {0}: metric {1:?}: give `property` if, and only if, the measure is sum")]
+    /// Sums and the most frequent values need a property, and only they have one.
+    #[error("tenant {0}: metric {1:?}: give `property` if, and only if, the measure is sum or top")]
     Property(TenantId, String),
-    /// The property cannot be summed.
+    /// The most frequent values may have a limit, and only they.
+    #[error("tenant {0}: metric {1:?}: give `limit` only if the measure is top, and then 1 to {TOP_LIMIT_MAX}")]
+    Limit(TenantId, String),
+    /// Only active users are counted of all events together.
+    #[error("tenant {0}: metric {1:?}: name an event; only the measure active_users takes all of them (`*`)")]
+    AnyEvent(TenantId, String),
+    /// The property cannot be summed or counted.
     #[error("tenant {0}: metric {1:?}: {2}")]
     Unit(TenantId, String, InvalidUnit),
     /// A dimension that has a value of its own for nearly every event.
@@ -148,13 +166,52 @@ impl Catalog {
 }
 
 impl Metric {
+    /// What stands for every event.
+    pub const ANY_EVENT: &'static str = "*";
+
+    /// How many values it lists at most.
+    #[must_use]
+    pub fn top_limit(&self) -> usize {
+        self.limit.unwrap_or(TOP_LIMIT)
+    }
+
     /// What its sums are in; `None` if it is no sum.
     #[must_use]
     pub fn unit(&self) -> Option<Unit> {
         match self.measure {
             Measure::Money => self.currency.map(Unit::Currency),
             Measure::Sum => self.property.as_deref().and_then(|name| Unit::property(name).ok()),
-            Measure::Count | Measure::Users => None,
+            Measure::Count | Measure::Users | Measure::ActiveUsers | Measure::Top => None,
+        }
+    }
+}
+
+impl Metric {
+    fn check(&self, tenant: &TenantId) -> Result<(), InvalidCatalog> {
+        let name = || (tenant.clone(), self.name.clone());
+        let refuse = |problem: fn(TenantId, String) -> InvalidCatalog| {
+            let (tenant, metric) = name();
+            Err(problem(tenant, metric))
+        };
+        if (self.measure == Measure::Money) != self.currency.is_some() {
+            return refuse(InvalidCatalog::Currency);
+        }
+        if matches!(self.measure, Measure::Sum | Measure::Top) != self.property.is_some() {
+            return refuse(InvalidCatalog::Property);
+        }
+        let is_top = self.measure == Measure::Top;
+        if self.limit.is_some_and(|limit| !is_top || !(1..=TOP_LIMIT_MAX).contains(&limit)) {
+            return refuse(InvalidCatalog::Limit);
+        }
+        if self.event == Self::ANY_EVENT && self.measure != Measure::ActiveUsers {
+            return refuse(InvalidCatalog::AnyEvent);
+        }
+        match self.property.as_deref().map(Unit::property) {
+            Some(Err(error)) => {
+                let (tenant, metric) = name();
+                Err(InvalidCatalog::Unit(tenant, metric, error))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -185,6 +242,17 @@ impl Tenant {
         units
     }
 
+    /// The events and properties of which the most frequent values are kept, each once.
+    #[must_use]
+    pub fn tops(&self) -> Vec<(&str, &str)> {
+        let tops = self.metrics.iter().filter(|metric| metric.measure == Measure::Top);
+        let mut tops: Vec<(&str, &str)> =
+            tops.filter_map(|metric| Some((metric.event.as_str(), metric.property.as_deref()?))).collect();
+        tops.sort_unstable();
+        tops.dedup();
+        tops
+    }
+
     const fn default_dimension_values_max() -> usize {
         Self::DIMENSION_VALUES_MAX
     }
@@ -200,15 +268,7 @@ impl Tenant {
             if self.metrics[..index].iter().any(|other| other.name == metric.name) {
                 return Err(InvalidCatalog::MetricTwice(self.id.clone(), metric.name.clone()));
             }
-            if (metric.measure == Measure::Money) != metric.currency.is_some() {
-                return Err(InvalidCatalog::Currency(self.id.clone(), metric.name.clone()));
-            }
-            if (metric.measure == Measure::Sum) != metric.property.is_some() {
-                return Err(InvalidCatalog::Property(self.id.clone(), metric.name.clone()));
-            }
-            if let Some(Err(error)) = metric.property.as_deref().map(Unit::property) {
-                return Err(InvalidCatalog::Unit(self.id.clone(), metric.name.clone(), error));
-            }
+            metric.check(&self.id)?;
         }
         for rollup in &self.rollups {
             if let Some(identity) = rollup.dimensions().iter().find(|dimension| is_identity(dimension)) {
@@ -292,18 +352,28 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_names_its_property() {
+    fn a_metric_says_what_its_measure_needs_and_no_more() {
         let metric = |measure, property: Option<&str>| Metric {
             name: "m".to_owned(),
             event: "buy".to_owned(),
             measure,
             currency: None,
             property: property.map(str::to_owned),
+            limit: None,
         };
         let check = |metric| Catalog { tenants: vec![Tenant { metrics: vec![metric], ..tenant("a", vec![]) }] }.check();
         assert!(check(metric(Measure::Sum, Some("quantity"))).is_ok());
         assert!(matches!(check(metric(Measure::Sum, None)), Err(InvalidCatalog::Property(..))));
         assert!(matches!(check(metric(Measure::Count, Some("quantity"))), Err(InvalidCatalog::Property(..))));
         assert!(matches!(check(metric(Measure::Sum, Some("a b"))), Err(InvalidCatalog::Unit(..))));
+        assert!(check(metric(Measure::Top, Some("page"))).is_ok());
+        assert!(matches!(check(metric(Measure::Top, None)), Err(InvalidCatalog::Property(..))));
+        for limit in [0, 101] {
+            let metric = Metric { limit: Some(limit), ..metric(Measure::Top, Some("page")) };
+            assert!(matches!(check(metric), Err(InvalidCatalog::Limit(..))));
+        }
+        let any = |measure| Metric { event: Metric::ANY_EVENT.to_owned(), ..metric(measure, None) };
+        assert!(check(any(Measure::ActiveUsers)).is_ok());
+        assert!(matches!(check(any(Measure::Count)), Err(InvalidCatalog::AnyEvent(..))));
     }
 }

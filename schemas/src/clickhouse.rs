@@ -7,6 +7,7 @@
 //! | `speed_exceptions` | speed | every record that speed read and did not count, or came too late for up to a grain (`missed`), with its reason |
 //! | `speed_overflows` | speed | every record that it counted under `__other__`, with the dimensions that had too many values |
 //! | `speed_exception_counts` | (view) | the same, counted per minute, event name, reason and grain |
+//! | `speed_tops_raw` | speed | the most frequent values of a property per window, event and Kafka partition, versioned by the next offset, as the bytes of [`crate::top::TopSketch`] |
 //! | `speed_progress` | speed | how far each partition is in these tables; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
@@ -38,6 +39,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "speed", sql: include_str!("../sql/0001_speed.sql") },
     Migration { version: 2, name: "settled", sql: include_str!("../sql/0002_settled.sql") },
     Migration { version: 4, name: "speed_grains", sql: include_str!("../sql/0004_speed_grains.sql") },
+    Migration { version: 5, name: "speed_tops", sql: include_str!("../sql/0005_speed_tops.sql") },
 ];
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Nothing here does I/O, knows an async runtime or a client library. Layers that never import each other agree
 //! because they read this one crate: what an event is ([`event`]), which window it falls into ([`window`]), what is
-//! counted for it ([`cell`], [`money`], [`sums`], [`sketch`]), for whom ([`catalog`], [`access`]), where it is written
+//! counted for it ([`cell`], [`money`], [`sums`], [`sketch`], [`top`]), for whom ([`catalog`], [`access`]), where it is written
 //! ([`kafka`], [`redis_keys`], [`clickhouse`], [`lake`]) and what makes a number final ([`settlement`]).
 
 pub mod access;
@@ -21,4 +21,5 @@ pub mod sketch;
 pub mod stores;
 pub mod sums;
 pub mod time;
+pub mod top;
 pub mod window;

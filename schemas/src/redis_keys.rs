@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `rk:{tenant}:cells:<grain>:<start s>:<rollup>:<event>` | hash | field `<partition>\|<dimension values>` -> [`CellTotals`] |
 //! | `rk:{tenant}:users:<grain>:<start s>:<rollup>:<event>:<partition>:<dimension values>` | HyperLogLog | the users of that cell and partition; `PFCOUNT` over all partitions is the cell's |
+//! | `rk:{tenant}:events` | sorted set | the names of the events counted, by the start of the newest window in seconds |
+//! | `rk:{tenant}:top:<grain>:<start s>:<property>:<event>` | hash | field `<partition>` -> [`top_value`]: the most frequent values of a property in a window |
 //! | `rk:{tenant}:seq` | integer | sequence number of the last change pushed |
 //! | `rk:{tenant}:changes` | channel | [`Change`] as JSON, one per flush |
 //! | `rk:progress:<topic>` | hash | partition -> [`Progress`] as JSON |
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::DimensionValues;
 use crate::sums::{Sums, Unit};
 use crate::time::{EventTime, MICROS_PER_SECOND};
+use crate::top::TopSketch;
 use crate::window::{Grain, Window};
 
 /// The hash with the totals of every cell of one window, rollup and event name.
@@ -51,6 +54,36 @@ pub fn users(
 ) -> String {
     let start = window.start.0.div_euclid(MICROS_PER_SECOND);
     format!("rk:{{{tenant}}}:users:{}:{start}:{rollup}:{event}:{partition}:{}", window.grain, values.as_str())
+}
+
+/// The names of the events that were counted for a tenant.
+#[must_use]
+pub fn event_names(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:events")
+}
+
+/// The hash with every partition's most frequent values of a property in one window. Only for windows from five minutes
+/// on.
+#[must_use]
+pub fn top(tenant: &str, window: &Window, property: &str, event: &str) -> String {
+    format!("rk:{{{tenant}}}:top:{}:{}:{property}:{event}", window.grain, window.start.0.div_euclid(MICROS_PER_SECOND))
+}
+
+/// One partition's most frequent values, as the value of a field of that hash: the version (see
+/// [`CellTotals::version`]), a space, the sketch's bytes.
+#[must_use]
+pub fn top_value(version: i64, sketch: &TopSketch) -> Vec<u8> {
+    let mut value = format!("{version} ").into_bytes();
+    value.extend(sketch.to_bytes());
+    value
+}
+
+/// The version and the sketch of a field of that hash; `None` if it is not what this build writes.
+#[must_use]
+pub fn parse_top_value(value: &[u8]) -> Option<(i64, TopSketch)> {
+    let space = value.iter().position(|byte| *byte == b' ')?;
+    let version = std::str::from_utf8(&value[..space]).ok()?.parse().ok()?;
+    Some((version, TopSketch::from_bytes(&value[space + 1..]).ok()?))
 }
 
 /// The sequence number of a tenant's pushed changes.
@@ -186,6 +219,17 @@ mod tests {
         assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals));
         for garbage in ["", "1", "1 2", "1 2 X=1", "1 2 - 5", "a 2 -"] {
             assert!(CellTotals::decode(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn top_values_round_trip() {
+        let mut sketch = TopSketch::new();
+        sketch.insert("/home page");
+        let value = top_value(42, &sketch);
+        assert_eq!(parse_top_value(&value), Some((42, sketch)));
+        for garbage in [&b""[..], b"42", b"x 1", &value[..9]] {
+            assert_eq!(parse_top_value(garbage), None);
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Answer {
     pub(crate) tenant: String,
     /// The metric asked for.
     pub(crate) metric: String,
-    /// What is counted: `count`, `money`, `sum` or `users`.
+    /// What is counted: `count`, `money`, `sum`, `users`, `active_users` or `top`.
     #[schema(value_type = String)]
     pub(crate) measure: Measure,
     /// `events`, `users`, the currency's ISO 4217 code, or the name of the property that is summed.
@@ -68,10 +68,12 @@ pub(crate) struct Answer {
 pub(crate) struct Number {
     /// An integer, or a decimal string for sums.
     pub(crate) value: Value,
-    /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch. Whether
+    /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch,
+    /// `frequent_items` a sketch of the most frequent values. Whether
     /// everything was counted yet is what `state` says.
     pub(crate) method: Method,
-    /// How far the method may be off, in the unit of the value: three standard errors of the sketch, 0 if exact.
+    /// How far the method may be off, in the unit of the value: three standard errors of a HyperLogLog
+    /// sketch; of frequent items the most that the value can be too high; 0 if exact.
     pub(crate) error_bound: Value,
     /// `provisional`: it will be replaced. `settled`: it changes only if late events arrive. `restated`: that has
     /// happened. `closed`: it never changes. A sum is as certain as its least certain part.
@@ -102,6 +104,8 @@ pub(crate) enum Method {
     Exact,
     /// A HyperLogLog sketch.
     Hll,
+    /// A sketch of frequent items: the value is the most it can be, and at most `error_bound` too high.
+    FrequentItems,
 }
 
 /// Which layer answers a part of the range.
@@ -175,7 +179,8 @@ pub(crate) struct Group {
     pub(crate) total: Number,
     /// For each entry of `coverage`.
     pub(crate) parts: Vec<Part>,
-    /// By window, in order. A window without a point had no event (if no entry of `gaps` says otherwise).
+    /// By window, in order. A window without a point had no event (if no entry of `gaps` says otherwise). Active users
+    /// and the most frequent values have none, only totals.
     pub(crate) points: Vec<Point>,
 }
 

@@ -13,6 +13,8 @@ pub struct Tuning {
     /// How long the speed layer keeps windows of one second, which is the retention of seconds in its own section.
     #[serde(with = "humantime_serde")]
     pub seconds_kept: Duration,
+    /// The most windows that one query for the most frequent values may span: a sketch for each and partition is read.
+    pub top_windows_max: usize,
     /// The most groups in one answer; smaller ones are cut off, which the answer tells.
     pub groups_max: usize,
     /// The most points (groups times windows that have events) in one answer.
@@ -54,6 +56,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             windows_max: 10_000,
+            top_windows_max: 100,
             seconds_kept: Duration::from_secs(600),
             groups_max: 100,
             points_max: 100_000,

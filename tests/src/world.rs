@@ -178,7 +178,14 @@ impl World {
 fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
     let metric = |name: &str, measure: Measure| -> Result<Metric> {
         let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency, property: None })
+        Ok(Metric {
+            name: name.to_owned(),
+            event: "purchase".to_owned(),
+            measure,
+            currency,
+            property: None,
+            limit: None,
+        })
     };
     Ok(Tenant {
         id: id.parse()?,

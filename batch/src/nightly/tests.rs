@@ -35,6 +35,7 @@ fn tenant() -> Tenant {
             measure: Measure::Sum,
             currency: None,
             property: Some("quantity".to_owned()),
+            limit: None,
         }],
         keys: Vec::new(),
         dimension_values_max: Tenant::DIMENSION_VALUES_MAX,

@@ -243,5 +243,6 @@ fn place(measure: Measure) -> u8 {
         Measure::Money => 1,
         Measure::Sum => 2,
         Measure::Users => 3,
+        Measure::ActiveUsers | Measure::Top => 4,
     }
 }

@@ -200,7 +200,10 @@ pub(super) fn measure_name(measure: Measure) -> &'static str {
         Measure::Count => "count",
         Measure::Money => "money",
         Measure::Sum => "sum",
+        // The speed layer alone counts the last two; they have no drift.
         Measure::Users => "users",
+        Measure::ActiveUsers => "active_users",
+        Measure::Top => "top",
     }
 }
 

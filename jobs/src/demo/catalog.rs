@@ -26,7 +26,14 @@ pub(crate) fn write(folder: &Path) -> Result<Keys> {
     let read = keys::generate(vec![Scope::Read, Scope::Finance])?;
     let metric = |name: &str, measure: Measure| -> Result<Metric> {
         let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric { name: name.to_owned(), event: "purchase".to_owned(), measure, currency, property: None })
+        Ok(Metric {
+            name: name.to_owned(),
+            event: "purchase".to_owned(),
+            measure,
+            currency,
+            property: None,
+            limit: None,
+        })
     };
     let catalog = Catalog {
         tenants: vec![Tenant {

@@ -99,7 +99,17 @@ impl Plan {
     /// A window before the first settled day belongs to batch: it was recounted with everything else, and there was
     /// nothing in it.
     pub(crate) fn new(windows: &[Window], settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
-        let windows: Vec<PlannedWindow> = windows.iter().map(|window| planned(*window, &settlements)).collect();
+        let windows = windows.iter().map(|window| planned(*window, &settlements)).collect();
+        Self::of(windows, settlements, counted_at)
+    }
+
+    /// The same where speed answers everything, because batch does not count it.
+    pub(crate) fn of_speed(windows: &[Window], settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
+        let windows = windows.iter().copied().map(provisional).collect();
+        Self::of(windows, settlements, counted_at)
+    }
+
+    fn of(windows: Vec<PlannedWindow>, settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
         let pieces = pieces(&windows);
         let plan = Self { settlements, windows, pieces, counted_at };
         plan.assert_covered();
@@ -200,12 +210,16 @@ pub(crate) fn weaker(a: State, b: State) -> State {
     if certainty(a) <= certainty(b) { a } else { b }
 }
 
+fn provisional(window: Window) -> PlannedWindow {
+    PlannedWindow { window, layer: Layer::Speed, state: State::Provisional, days: 0..0 }
+}
+
 fn planned(window: Window, settlements: &Settlements) -> PlannedWindow {
     // Batch does not count seconds.
     let can_settle = Grain::KEPT.contains(&window.grain);
     let is_settled = can_settle && settlements.horizon.is_some_and(|horizon| window.end <= horizon);
     if !is_settled {
-        return PlannedWindow { window, layer: Layer::Speed, state: State::Provisional, days: 0..0 };
+        return provisional(window);
     }
     let days = settlements.overlapping(&window);
     let state = settlements.days[days.clone()].iter().map(|day| day.state).reduce(weaker);

@@ -11,6 +11,13 @@ pub(crate) enum Tally {
     Sum(i128),
     /// Distinct users.
     Users(Users),
+    /// How often a value occurred that is one of the most frequent; of no use for adding up.
+    Frequent {
+        /// At least so often.
+        at_least: u64,
+        /// At most so often.
+        at_most: u64,
+    },
 }
 
 /// Distinct users do not add up: of a union there is either an exact count that was made for it, or a sketch.
@@ -64,6 +71,7 @@ impl Tally {
         match self {
             Tally::Sum(sum) => *sum,
             Tally::Users(users) => i128::from(users.count()),
+            Tally::Frequent { at_most, .. } => i128::from(*at_most),
         }
     }
 }

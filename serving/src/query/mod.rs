@@ -1,9 +1,12 @@
 //! From a question to its answer: read the question ([`params`]), look its names up ([`selection`]), plan, read what
-//! the plan needs ([`reading`]), merge, and say it ([`wording`]).
+//! the plan needs ([`reading`]), merge, and say it ([`wording`]). Beside them [`active`] and [`top`], which the speed layer
+//! alone can answer.
 
+mod active;
 pub(crate) mod params;
 mod reading;
 pub(crate) mod selection;
+mod top;
 mod wording;
 
 use std::sync::Arc;
@@ -11,16 +14,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reckon_schemas::catalog::Tenant;
+use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::time::EventTime;
 use tokio::sync::Semaphore;
 
+use self::active::Active;
 use self::params::{Bounds, Query};
 use self::selection::Selection;
 use crate::answer::Answer;
-use crate::merge::plan::Plan;
+use crate::merge::plan::{Plan, Settlements};
 use crate::merge::{MergeError, merge};
 use crate::problem::Problem;
+use crate::stores::progress::SpeedProgress;
 use crate::stores::{StoreError, Stores};
 use crate::tuning::Tuning;
 
@@ -40,9 +45,26 @@ struct Context<'a> {
     tenant: &'a Tenant,
     selection: &'a Selection,
     plan: &'a Plan,
-    progress: crate::stores::progress::SpeedProgress,
+    progress: SpeedProgress,
     now: Timestamp,
     notes: Vec<String>,
+}
+
+/// A question about a metric that there is.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    query: &'a Query,
+    metric: &'a Metric,
+    tenant: &'a Tenant,
+    now: Timestamp,
+    event_now: EventTime,
+}
+
+/// How far both layers are.
+struct Standing {
+    settlements: Settlements,
+    progress: SpeedProgress,
+    redis_error: Option<StoreError>,
 }
 
 impl Evaluator {
@@ -67,14 +89,23 @@ impl Evaluator {
     }
 
     async fn answer_unhurried(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
-        let selection = Selection::new(query, tenant)?;
+        let metric = tenant.metric(&query.metric);
+        let metric = metric.ok_or_else(|| Problem::not_found("there is no metric of this name"))?;
         let event_now = EventTime::from_timestamp(now);
-        let windows = query.windows(event_now, &tenant.time_zone, self.bounds())?;
         let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
-        let settlements = self.stores.clickhouse.settlements(tenant);
-        let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
-        let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
-        let settlements = settlements.map_err(|error| store_problem(&error))?;
+        let asked = Asked { query, metric, tenant, now, event_now };
+        match metric.measure {
+            Measure::ActiveUsers => self.answer_active(&asked).await,
+            Measure::Top => self.answer_top(&asked).await,
+            Measure::Count | Measure::Money | Measure::Sum | Measure::Users => self.answer_cells(&asked).await,
+        }
+    }
+
+    async fn answer_cells(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
+        let Asked { query, metric, tenant, now, event_now } = *asked;
+        let selection = Selection::new(query, metric, tenant)?;
+        let windows = query.windows(event_now, &tenant.time_zone, self.bounds())?;
+        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
         let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes).await?;
@@ -87,6 +118,41 @@ impl Evaluator {
         let other = merged.truncate(self.tuning.groups_max);
         let context = Context { query, tenant, selection: &selection, plan: &plan, progress, now, notes };
         Ok(wording::answer(context, &merged, other.as_ref(), is_truncated))
+    }
+
+    async fn answer_top(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
+        let Asked { query, metric, tenant, now, event_now } = *asked;
+        let selection = Selection::of_top(query, metric, tenant)?;
+        let bounds = Bounds { windows_max: self.tuning.top_windows_max, ..self.bounds() };
+        let windows = query.windows(event_now, &tenant.time_zone, bounds)?;
+        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
+        let plan = Plan::of_speed(&windows, settlements, progress.newest_write());
+        let mut notes = Vec::new();
+        let limit = metric.top_limit();
+        let read = self.read_top(&selection, limit, &plan, &progress, redis_error, &mut notes);
+        let (merged, is_truncated) = read.await?;
+        let context = Context { query, tenant, selection: &selection, plan: &plan, progress, now, notes };
+        Ok(wording::answer(context, &merged, None, is_truncated))
+    }
+
+    async fn answer_active(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
+        let Asked { query, metric, tenant, now, event_now } = *asked;
+        let active = Active::new(query, metric, tenant, event_now)?;
+        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
+        let plan = active.plan(settlements, &progress);
+        let merged = self.read_active(&active, redis_error).await?;
+        let context =
+            Context { query, tenant, selection: &active.selection, plan: &plan, progress, now, notes: Vec::new() };
+        Ok(wording::answer(context, &merged, None, false))
+    }
+
+    /// What is settled and what is counted, at one moment.
+    async fn standing(&self, tenant: &Tenant) -> Result<Standing, Problem> {
+        let settlements = self.stores.clickhouse.settlements(tenant);
+        let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
+        let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
+        let settlements = settlements.map_err(|error| store_problem(&error))?;
+        Ok(Standing { settlements, progress, redis_error })
     }
 }
 

@@ -114,6 +114,34 @@ impl Query {
     }
 }
 
+impl Query {
+    /// For metrics that are not grouped by the client.
+    ///
+    /// # Errors
+    /// 422 if there is a dimension to group or filter by.
+    pub(super) fn refuse_groups(&self, why: &str) -> Result<(), Problem> {
+        let parameter = match (self.by.is_empty(), self.filters.is_empty()) {
+            (false, _) => "by",
+            (true, false) => "filter",
+            (true, true) => return Ok(()),
+        };
+        Err(Problem::not_answerable(parameter, format!("leave it out: {why}")))
+    }
+
+    /// For metrics that have a range of their own.
+    ///
+    /// # Errors
+    /// 422 if there is a range.
+    pub(super) fn refuse_range(&self, why: &str) -> Result<(), Problem> {
+        let parameter = match (self.from, self.to) {
+            (Some(_), _) => "from",
+            (None, Some(_)) => "to",
+            (None, None) => return Ok(()),
+        };
+        Err(Problem::not_answerable(parameter, format!("leave it out: {why}")))
+    }
+}
+
 impl Moment {
     fn at(self, zone: &Zone) -> EventTime {
         match self {

@@ -32,8 +32,8 @@ impl Evaluator {
         notes: &mut Vec<String>,
     ) -> Result<Counted, Problem> {
         let zero = match selection.measure {
-            Measure::Users => Tally::sketched_users(Sketch::new()),
-            Measure::Count | Measure::Money | Measure::Sum => Tally::Sum(0),
+            Measure::Users | Measure::ActiveUsers => Tally::sketched_users(Sketch::new()),
+            Measure::Count | Measure::Money | Measure::Sum | Measure::Top => Tally::Sum(0),
         };
         let batch = self.read_batch(selection, plan, &tenant.time_zone);
         let speed = self.read_speed(selection, plan, progress, redis_error);
@@ -275,7 +275,12 @@ fn piece_of(day: &SettledDay, pieces: &[&Piece], zone: &Zone) -> Option<i32> {
 }
 
 /// The newest of the windows that can have something in them.
-fn fresh_windows(plan: &Plan, windows: Range<usize>, progress: &SpeedProgress, count_max: usize) -> Range<usize> {
+pub(super) fn fresh_windows(
+    plan: &Plan,
+    windows: Range<usize>,
+    progress: &SpeedProgress,
+    count_max: usize,
+) -> Range<usize> {
     let Some(newest) = progress.newest_event_time() else { return windows.end..windows.end };
     let reached = windows.clone().take_while(|index| plan.window(*index).start <= newest).count();
     // One more: cells are written before the progress is.

@@ -30,10 +30,8 @@ impl Selection {
     /// Looks the query's names up.
     ///
     /// # Errors
-    /// 404 if the tenant has no such metric, 422 if none of its rollups has all the dimensions.
-    pub(crate) fn new(query: &Query, tenant: &Tenant) -> Result<Self, Problem> {
-        let metric = tenant.metric(&query.metric);
-        let metric = metric.ok_or_else(|| Problem::not_found("there is no metric of this name"))?;
+    /// 422 if none of the tenant's rollups has all the dimensions.
+    pub(crate) fn new(query: &Query, metric: &Metric, tenant: &Tenant) -> Result<Self, Problem> {
         let (unit, Metric { event, measure, .. }) = (metric.unit(), metric.clone());
         let rollup = smallest_rollup(query, tenant)?;
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
@@ -63,13 +61,15 @@ impl Selection {
             Measure::Money => "money",
             Measure::Sum => "sum",
             Measure::Users => "users",
+            Measure::ActiveUsers => "active_users",
+            Measure::Top => "top",
         }
     }
 
     /// The name of the numbers' unit.
     pub(crate) fn unit_name(&self) -> &str {
         match (self.measure, &self.unit) {
-            (Measure::Users, _) => "users",
+            (Measure::Users | Measure::ActiveUsers, _) => "users",
             (_, Some(Unit::Currency(currency))) => currency.code(),
             (_, Some(Unit::Property(name))) => name,
             _ => "events",

@@ -120,6 +120,9 @@ impl<'a> Words<'a> {
         let (value, method, error_bound) = match tally {
             Tally::Sum(sum) => (*sum, Method::Exact, 0),
             Tally::Users(users) if users.exact.is_some() => (i128::from(users.count()), Method::Exact, 0),
+            Tally::Frequent { at_least, at_most } => {
+                (i128::from(*at_most), Method::FrequentItems, i128::from(at_most - at_least))
+            }
             Tally::Users(users) => {
                 let error_bound = users.sketch.as_ref().map_or(0, Sketch::error_bound);
                 (i128::from(users.count()), Method::Hll, i128::from(error_bound))

@@ -44,22 +44,30 @@ pub(crate) struct MetricAnswer {
     name: String,
     /// The events that count.
     event: String,
-    /// What is counted of them: `count`, `money`, `sum` or `users`.
+    /// What is counted of them: `count`, `money`, `sum`, `users`, `active_users` or `top`.
     #[schema(value_type = String)]
     measure: Measure,
     /// For money: its ISO 4217 code.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     currency: Option<reckon_schemas::money::Currency>,
-    /// For sums: of which property.
+    /// For sums and the most frequent values: of which property.
     #[serde(skip_serializing_if = "Option::is_none")]
     property: Option<String>,
+    /// For the most frequent values: how many there are at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
 }
 
 /// Answers a question about one metric.
 ///
 /// Each window of the range is answered by exactly one layer: batch up to the horizon, speed after it. At most 10,000
 /// windows, 100 groups (the largest) and 100,000 points by default.
+///
+/// Two kinds of metrics are answered by the speed layer alone, and stay provisional. `active_users` is the number of
+/// distinct users of the last five minutes, up to this second, whatever the time: it takes no range, dimensions or filters. `top` has
+/// the most frequent values of its property as groups, the most frequent first, of windows of `5m`, `1h` or `1d`; `total` is
+/// how often any value occurred. `method`, `error_bound`, `as_of` and `speed_lag_ms` say how good and how fresh they are.
 #[utoipa::path(get, path = "/v1/query", tag = "read", security(("read_key" = [])),
     params(
         ("metric" = String, Query, description = "A metric of the catalog"),
@@ -149,6 +157,7 @@ pub(crate) async fn catalog(reader: Reader) -> Response {
         measure: metric.measure,
         currency: metric.currency,
         property: metric.property.clone(),
+        limit: (metric.measure == Measure::Top).then(|| metric.top_limit()),
     };
     fresh(Json(CatalogAnswer {
         tenant: tenant.id.to_string(),

@@ -234,7 +234,7 @@ impl ClickHouse {
         for row in rows {
             let tally = match selection.measure {
                 Measure::Users => Tally::sketched_users(sketch(&row.sketch)?),
-                Measure::Count | Measure::Money | Measure::Sum => Tally::Sum(amount(&row.value)?),
+                _ => Tally::Sum(amount(&row.value)?),
             };
             let version = i64::try_from(row.version).map_err(|_| broken("a version beyond 63 bits"))?;
             let window_start = EventTime(row.start);

@@ -7,6 +7,7 @@ pub(crate) mod progress;
 pub(crate) mod reconciliation;
 pub(crate) mod redis;
 pub(crate) mod settlements;
+pub(crate) mod tops;
 
 use std::time::Duration;
 

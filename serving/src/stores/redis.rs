@@ -12,10 +12,14 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, FromRedisValue, Pipeline, RedisError};
 
 use super::StoreError;
+use super::tops::FreshTop;
+use crate::query::selection::Selection;
 
 const STORE: &str = "Redis";
 /// How many commands go into one round trip.
 const PIPELINE_MAX: usize = 200;
+/// The same for sketches of frequent values, which are tens of kilobytes each.
+const TOPS_PIPELINE_MAX: usize = 10;
 
 /// Reads from one database. Connects when it is asked, and again after every loss.
 #[derive(Clone)]
@@ -119,6 +123,39 @@ impl Redis {
             }
         }
         Ok(sketches)
+    }
+
+    /// The names of a tenant's events that have a window that begins at this second or later.
+    pub(crate) async fn event_names(&self, tenant: &str, since_s: i64) -> Result<Vec<String>, StoreError> {
+        let mut get = redis::pipe();
+        get.zrangebyscore(redis_keys::event_names(tenant), since_s, "+inf");
+        let answers: Vec<Vec<String>> = self.ask(&get).await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Every partition's most frequent values of a property in these windows.
+    pub(crate) async fn tops(
+        &self,
+        selection: &Selection,
+        property: &str,
+        windows: &[Window],
+    ) -> Result<Vec<FreshTop>, StoreError> {
+        let mut tops = Vec::new();
+        for windows in windows.chunks(TOPS_PIPELINE_MAX) {
+            let mut get = redis::pipe();
+            for window in windows {
+                get.hgetall(redis_keys::top(selection.tenant.as_str(), window, property, &selection.event));
+            }
+            let answers: Vec<Vec<(i32, Vec<u8>)>> = self.ask(&get).await?;
+            for (window, fields) in windows.iter().zip(answers) {
+                for (partition, value) in fields {
+                    let (version, sketch) = redis_keys::parse_top_value(&value)
+                        .ok_or_else(|| broken(format!("the most frequent values of partition {partition}")))?;
+                    tops.push(FreshTop { window_start: window.start, partition, version, sketch });
+                }
+            }
+        }
+        Ok(tops)
     }
 
     async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {

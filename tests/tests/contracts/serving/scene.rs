@@ -293,6 +293,7 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
         measure,
         currency,
         property: None,
+        limit: None,
     };
     Ok(Tenant {
         id: id.parse()?,
