@@ -4,5 +4,7 @@
 mod event_schema;
 #[path = "laws/tidy.rs"]
 mod tidy;
+#[path = "laws/top.rs"]
+mod top;
 #[path = "laws/windows.rs"]
 mod windows;

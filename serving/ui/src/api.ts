@@ -9,7 +9,7 @@ export type State = "provisional" | "settled" | "restated" | "closed";
 
 export interface Figure {
   value: Value;
-  method: "exact" | "hll" | "count_min";
+  method: "exact" | "hll" | "frequent_items";
   /** In the unit of the value. */
   error_bound: Value;
   state: State;
@@ -53,10 +53,13 @@ export interface Group {
   points: Point[];
 }
 
+/** The last two are answered by the speed layer alone and have no windows. */
+export type Measure = "count" | "money" | "sum" | "users" | "active_users" | "top";
+
 export interface Answer {
   tenant: string;
   metric: string;
-  measure: "count" | "money" | "users";
+  measure: Measure;
   unit: string;
   grain: string;
   time_zone: string;
@@ -81,8 +84,9 @@ export interface Answer {
 export interface Metric {
   name: string;
   event: string;
-  measure: "count" | "money" | "users";
+  measure: Measure;
   currency?: string | null;
+  property?: string;
 }
 
 export interface Catalog {
@@ -98,8 +102,9 @@ export interface Catalog {
 export interface ReconciliationRow {
   rollup: string;
   event: string;
-  measure: "count" | "money" | "users";
+  measure: Measure;
   currency: string;
+  property?: string;
   speed: Value;
   batch: Value;
   drift: Value;

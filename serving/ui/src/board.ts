@@ -13,7 +13,9 @@ import { Series } from "./timeseries";
 import { dayOf, timeOf } from "./zone";
 
 /** A page has one stream, because a browser opens six connections to a server at most, those of other tabs included. */
-export function showBoard(root: Element, api: Api, catalog: Catalog, onSignOut: (why: string | null) => void): void {
+export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: (why: string | null) => void): void {
+  // Series need windows.
+  const catalog = { ...offered, metrics: offered.metrics.filter(({ measure }) => measure !== "active_users" && measure !== "top") };
   const zone = catalog.time_zone;
   const end = new AbortController();
   const connection = new Connection();

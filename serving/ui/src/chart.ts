@@ -235,7 +235,7 @@ export function describe(window: Window, answer: Answer): HTMLElement[] {
 
 /** How a number was computed, in words. */
 export function method(name: string): string {
-  const names: Record<string, string> = { exact: "exact", hll: "estimated (HyperLogLog)", count_min: "estimated (count-min)" };
+  const names: Record<string, string> = { exact: "exact", hll: "estimated (HyperLogLog)", frequent_items: "at most (frequent items)" };
   return names[name] ?? name;
 }
 

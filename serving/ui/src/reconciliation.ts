@@ -111,6 +111,6 @@ function residual(row: ReconciliationRow): Node {
 }
 
 function measured(row: ReconciliationRow): string {
-  const what = row.measure === "money" ? row.currency : row.measure === "count" ? "events" : "users by day";
+  const what = row.measure === "money" ? row.currency : row.measure === "sum" ? words(row.property ?? "") : row.measure === "count" ? "events" : "users by day";
   return `${words(row.event)}, ${what}`;
 }

@@ -4,3 +4,4 @@ mod live;
 mod numbers;
 mod refusals;
 mod scene;
+mod speed_only;

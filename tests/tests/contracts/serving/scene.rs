@@ -31,10 +31,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A value that only the other tenant's rows contain.
 pub(super) const CANARY: &str = "CANARY-OF-THE-OTHER-TENANT";
 
+/// Every purchase is of one and a half items, in millionths.
+pub(super) const ITEMS_OF_ONE: i128 = 1_500_000;
+
 /// The three days' windows.
-const FIRST: (&str, &str) = ("2026-03-07 05:00:00", "2026-03-08 05:00:00");
-const SECOND: (&str, &str) = ("2026-03-08 05:00:00", "2026-03-09 04:00:00");
-const THIRD: (&str, &str) = ("2026-03-09 04:00:00", "2026-03-10 04:00:00");
+pub(super) const FIRST: (&str, &str) = ("2026-03-07 05:00:00", "2026-03-08 05:00:00");
+pub(super) const SECOND: (&str, &str) = ("2026-03-08 05:00:00", "2026-03-09 04:00:00");
+pub(super) const THIRD: (&str, &str) = ("2026-03-09 04:00:00", "2026-03-10 04:00:00");
 
 pub(super) struct Scene {
     pub(super) tenant: String,
@@ -44,7 +47,7 @@ pub(super) struct Scene {
     pub(super) clickhouse: stores::ClickHouse,
     pub(super) redis: stores::Redis,
     topic: String,
-    catalog: Arc<Catalog>,
+    pub(super) catalog: Arc<Catalog>,
     http: reqwest::Client,
 }
 
@@ -121,6 +124,7 @@ impl Scene {
         let window = Grain::Day.window_at(at("2026-03-09T16:00:00Z")?, &zone);
         let mut sums = Sums::new();
         sums.add("USD".parse::<Unit>()?, cents)?;
+        sums.add("#quantity".parse::<Unit>()?, 6 * ITEMS_OF_ONE)?;
         let totals = CellTotals { version, count: 6, sums }.encode();
         let sketch = sketch(200..206).to_redis();
         let mut write = redis::pipe();
@@ -191,7 +195,7 @@ impl Scene {
         let (rollup, dimensions) = rollup(department);
         self.sql(&format!(
             "INSERT INTO settled_cells_raw VALUES ('{tenant}', '{rollup}', '1d', '{start}', '{end}', 'purchase', \
-             {dimensions}, '{day}', '{run}', {count}, map('USD', {cents}), {count}, unhex('{state}'))"
+             {dimensions}, '{day}', '{run}', {count}, map('USD', {cents}, '#quantity', {count} * {ITEMS_OF_ONE}), {count}, unhex('{state}'))"
         ))
         .await?;
         self.sql(&format!(
@@ -215,7 +219,8 @@ impl Scene {
             for (rollup, dimensions) in [rollup(Some(department)), rollup(None)] {
                 self.sql(&format!(
                     "INSERT INTO speed_cells_raw VALUES ('{tenant}', '{rollup}', '1d', '{start}', '{end}', 'purchase', \
-                     {dimensions}, {partition}, {version}, {count}, map('USD', {cents}), unhex('{state}'))"
+                     {dimensions}, {partition}, {version}, {count}, \
+                     map('USD', {cents}, '#quantity', {count} * {ITEMS_OF_ONE}), unhex('{state}'))"
                 ))
                 .await?;
             }
@@ -268,7 +273,7 @@ fn rollup(department: Option<&str>) -> (&'static str, String) {
     }
 }
 
-fn at(text: &str) -> Result<EventTime> {
+pub(super) fn at(text: &str) -> Result<EventTime> {
     Ok(EventTime::from_timestamp(text.parse()?))
 }
 
@@ -282,11 +287,19 @@ pub(super) fn sketch(users: Range<u32>) -> Sketch {
     sketch
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
+    let speed_only = |name: &str, event: &str, measure, property: Option<&str>| Metric {
+        name: name.to_owned(),
+        event: event.to_owned(),
+        measure,
+        currency: None,
+        property: property.map(str::to_owned),
+        limit: (measure == Measure::Top).then_some(3),
+    };
     let metric = |name: &str, measure, currency| Metric {
         name: name.to_owned(),
         event: "purchase".to_owned(),
@@ -303,6 +316,10 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
             metric("revenue", Measure::Money, Some("USD".parse()?)),
             metric("purchases", Measure::Count, None),
             metric("households", Measure::Users, None),
+            speed_only("items", "purchase", Measure::Sum, Some("quantity")),
+            speed_only("active", Metric::ANY_EVENT, Measure::ActiveUsers, None),
+            speed_only("active_buyers", "purchase", Measure::ActiveUsers, None),
+            speed_only("pages", "view", Measure::Top, Some("page")),
         ],
         keys,
         dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
