@@ -35,11 +35,13 @@ pub(crate) struct Listen {
     pub(crate) collect: std::net::SocketAddr,
     /// Queries and the page.
     pub(crate) serve: std::net::SocketAddr,
+    /// Prometheus metrics at `/metrics`, not for the public; none if absent.
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { collect: ([127, 0, 0, 1], 7700).into(), serve: ([127, 0, 0, 1], 7701).into() }
+        Self { collect: ([127, 0, 0, 1], 7700).into(), serve: ([127, 0, 0, 1], 7701).into(), metrics: None }
     }
 }
 

@@ -9,8 +9,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog_watch;
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::metrics;
 use crate::prepare;
 
 /// A long-running part.
@@ -48,6 +50,9 @@ pub(crate) async fn run(settings: &Settings, parts: &[Part], shutdown: Cancellat
     if shutdown.is_cancelled() {
         return Ok(());
     }
+    if let Some(address) = settings.listen.metrics {
+        metrics::serve(address)?;
+    }
     start(settings, parts, &shutdown).await?.wait(shutdown).await
 }
 
@@ -74,7 +79,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     redis: settings.redis.clone(),
                     clickhouse: settings.clickhouse.clone(),
                     lake: settings.lake.clone(),
-                    catalog: catalog.clone(),
+                    catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     tuning: settings.speed.clone(),
                 };
                 running.spawn(*part, async move { Ok(worker::run(config, shutdown).await?) });

@@ -223,8 +223,22 @@ impl Tenant {
 /// Whether a property's name says that it identifies a user, a session or an event.
 fn is_identity(dimension: &str) -> bool {
     const IDENTITIES: [&str; 16] = [
-        "userid", "user", "uid", "anonymousid", "customerid", "accountid", "visitorid", "deviceid", "sessionid", "eventid",
-        "messageid", "requestid", "traceid", "email", "ip", "uuid",
+        "userid",
+        "user",
+        "uid",
+        "anonymousid",
+        "customerid",
+        "accountid",
+        "visitorid",
+        "deviceid",
+        "sessionid",
+        "eventid",
+        "messageid",
+        "requestid",
+        "traceid",
+        "email",
+        "ip",
+        "uuid",
     ];
     let plain: String = dimension.chars().filter(char::is_ascii_alphanumeric).collect();
     IDENTITIES.contains(&plain.to_ascii_lowercase().as_str())

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `rk:{tenant}:cells:<grain>:<start s>:<rollup>:<event>` | hash | field `<partition>\|<dimension values>` -> [`CellTotals`] |
 //! | `rk:{tenant}:users:<grain>:<start s>:<rollup>:<event>:<partition>:<dimension values>` | HyperLogLog | the users of that cell and partition; `PFCOUNT` over all partitions is the cell's |
+//! | `rk:{tenant}:events` | sorted set | the names of the events counted, by the start of the newest window in seconds |
 //! | `rk:{tenant}:seq` | integer | sequence number of the last change pushed |
 //! | `rk:{tenant}:changes` | channel | [`Change`] as JSON, one per flush |
 //! | `rk:progress:<topic>` | hash | partition -> [`Progress`] as JSON |
@@ -51,6 +52,12 @@ pub fn users(
 ) -> String {
     let start = window.start.0.div_euclid(MICROS_PER_SECOND);
     format!("rk:{{{tenant}}}:users:{}:{start}:{rollup}:{event}:{partition}:{}", window.grain, values.as_str())
+}
+
+/// The names of the events that were counted for a tenant.
+#[must_use]
+pub fn event_names(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:events")
 }
 
 /// The sequence number of a tenant's pushed changes.

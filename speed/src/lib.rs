@@ -1,4 +1,5 @@
 //! The write path as it happens: collect events, count them in windows, flush them to Redis and ClickHouse
 
 pub mod collect;
+mod row_binary;
 pub mod worker;

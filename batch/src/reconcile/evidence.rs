@@ -6,9 +6,9 @@ use hashbrown::HashMap;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Measures;
 use reckon_schemas::money::{Currency, Money};
-use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::SumOverflow;
 
 use super::Fate;
 use crate::recount::{Exact, User};

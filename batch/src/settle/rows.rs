@@ -1,8 +1,8 @@
 //! The rows that the batch layer writes, column by column as in the tables.
 
 use clickhouse::Row;
-use reckon_schemas::sums::Sums;
 use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::Sums;
 use serde::{Deserialize, Serialize};
 
 #[derive(Row, Serialize)]

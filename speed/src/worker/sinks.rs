@@ -17,7 +17,7 @@ pub(crate) use self::clickhouse::{ClickHouseSink, connect as connect_clickhouse}
 pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
-use super::windows::{Exception, FlushedCell, Sink};
+use super::windows::{Exception, FlushedCell, Overflow, Sink};
 use patience::Patience;
 
 /// One partition's part of a batch.
@@ -37,6 +37,8 @@ pub(crate) struct PartitionFlush {
     pub(crate) cells: Vec<FlushedCell>,
     /// For ClickHouse only.
     pub(crate) exceptions: Vec<Exception>,
+    /// For ClickHouse only.
+    pub(crate) overflows: Vec<Overflow>,
 }
 
 /// How a lost partition comes back.

@@ -17,10 +17,10 @@ use reckon_schemas::cell::DimensionValues;
 use reckon_schemas::clickhouse::MIGRATIONS;
 use reckon_schemas::ids::user_key;
 use reckon_schemas::kafka::Topics;
-use reckon_schemas::sums::Sums;
 use reckon_schemas::redis_keys::{self, CellTotals};
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores;
+use reckon_schemas::sums::Sums;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::Grain;
 use reckon_serving::{Config, Tuning};
@@ -291,7 +291,8 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
         name: name.to_owned(),
         event: "purchase".to_owned(),
         measure,
-        currency, property: None
+        currency,
+        property: None,
     };
     Ok(Tenant {
         id: id.parse()?,
