@@ -6,6 +6,7 @@ use reckon_batch::nightly::{Report, ReportRow};
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::Unit;
 
 /// Writes one line to standard output: what a command is asked for goes there, everything else is a log line.
 #[expect(clippy::print_stdout, reason = "the only place that writes results")]
@@ -70,9 +71,7 @@ fn table(report: &Report) -> Table {
         let mut cells = vec![
             Cell::new(&row.rollup),
             Cell::new(&row.event),
-            Cell::new(
-                row.currency.map_or_else(|| measure_name(row.measure).to_owned(), |currency| currency.to_string()),
-            ),
+            Cell::new(row.unit.as_ref().map_or_else(|| measure_name(row.measure).to_owned(), Unit::to_string)),
         ];
         let shares = reasons.iter().map(|reason| row.reasons.get(reason).copied().unwrap_or(0));
         let numbers = [row.speed, row.batch, row.drift].into_iter().chain(shares).chain([row.residual]);
@@ -88,13 +87,14 @@ fn right(text: String) -> Cell {
 }
 
 fn amount(row: &ReportRow, number: i128) -> String {
-    row.currency.map_or_else(|| number.to_string(), |currency| currency.format_minor(number))
+    row.unit.as_ref().map_or_else(|| number.to_string(), |unit| unit.format(number))
 }
 
 const fn measure_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Count => "events",
         Measure::Money => "money",
+        Measure::Sum => "sum",
         Measure::Users => "users/day",
     }
 }

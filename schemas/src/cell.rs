@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::money::Money;
 use crate::sketch::{Sketch, hash_user};
 use crate::sums::{SumOverflow, Sums, Unit};
 
@@ -225,14 +226,24 @@ impl Contribution {
 
     /// The same into a place that the caller reuses.
     pub fn read(&mut self, event: &Event<'_>, summed: &[Unit]) {
-        self.amounts.clear();
-        self.amounts.extend(event.money.map(|money| (money.currency.into(), money.minor)));
-        self.amounts.extend(summed.iter().filter_map(|unit| {
-            let Unit::Property(name) = unit else { return None };
-            Some((unit.clone(), Unit::parse_property(event.properties.get(name)?)?))
-        }));
+        read_amounts(event.money, |name| event.properties.get(name), summed, &mut self.amounts);
         self.user = (!event.user.is_empty()).then(|| hash_user(event.user.as_bytes()));
     }
+}
+
+/// What an event adds to sums: its money, and of these properties the ones that are numbers. `amounts` is cleared first.
+pub fn read_amounts<'a>(
+    money: Option<Money>,
+    property: impl Fn(&str) -> Option<&'a str>,
+    summed: &[Unit],
+    amounts: &mut Vec<(Unit, i64)>,
+) {
+    amounts.clear();
+    amounts.extend(money.map(|money| (money.currency.into(), money.minor)));
+    amounts.extend(summed.iter().filter_map(|unit| {
+        let Unit::Property(name) = unit else { return None };
+        Some((unit.clone(), Unit::parse_property(property(name)?)?))
+    }));
 }
 
 /// What is counted in a cell.

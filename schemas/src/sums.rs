@@ -63,6 +63,18 @@ impl Unit {
         }
     }
 
+    /// Reads a sum as [`Self::format`] writes it, and in no other form.
+    #[must_use]
+    pub fn parse(&self, text: &str) -> Option<i128> {
+        let decimals = match self {
+            Unit::Currency(currency) => currency.exponent(),
+            Unit::Property(_) => PROPERTY_DECIMALS,
+        };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let sum = format!("{whole}{fraction:0<width$}", width = usize::from(decimals)).parse().ok()?;
+        (self.format(sum) == text).then_some(sum)
+    }
+
     /// The currency, if it is one.
     #[must_use]
     pub fn currency(&self) -> Option<Currency> {
@@ -256,6 +268,12 @@ mod tests {
         assert_eq!(unit("#quantity").format(12_500_000), "12.5");
         assert_eq!(unit("#quantity").format(-3_000_000), "-3");
         assert_eq!(unit("#quantity").format(0), "0");
+        for sum in [0, 1, -1, 500_000, -12_500_000, i128::MAX, i128::MIN + 1] {
+            assert_eq!(unit("#quantity").parse(&unit("#quantity").format(sum)), Some(sum));
+        }
+        for text in ["", ".5", "1.", "1.0", "1.1234567", "+1", "-0", "1e2"] {
+            assert_eq!(unit("#quantity").parse(text), None, "{text}");
+        }
         for text in ["#", "#a b", "#a=b", "#a,b", "XXXX"] {
             assert!(text.parse::<Unit>().is_err(), "{text}");
         }

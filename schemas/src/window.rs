@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn durations_per_grain_are_one_or_ascending() {
-        let read = serde_json::from_str::<PerGrain>;
+        let read = |text: &str| serde_json::from_str::<PerGrain>(text);
         assert_eq!(read("\"20m\"").expect("one"), PerGrain::all(Duration::from_secs(1200)));
         let each = r#"{"second":"1s","minute":"1m","five_minutes":"1m","hour":"2h","day":"1d"}"#;
         let durations = read(each).expect("ascending");

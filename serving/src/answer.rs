@@ -16,12 +16,12 @@ pub(crate) struct Answer {
     pub(crate) tenant: String,
     /// The metric asked for.
     pub(crate) metric: String,
-    /// What is counted: `count`, `money` or `users`.
+    /// What is counted: `count`, `money`, `sum` or `users`.
     #[schema(value_type = String)]
     pub(crate) measure: Measure,
-    /// `events`, `users`, or the currency's ISO 4217 code.
+    /// `events`, `users`, the currency's ISO 4217 code, or the name of the property that is summed.
     pub(crate) unit: String,
-    /// The length of the windows: `1m`, `1h` or `1d`.
+    /// The length of the windows: `1s`, `1m`, `5m`, `1h` or `1d`.
     pub(crate) grain: String,
     /// The zone that days are in.
     pub(crate) time_zone: String,
@@ -66,7 +66,7 @@ pub(crate) struct Answer {
 /// A number, and how far it can be trusted.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Number {
-    /// An integer, or a decimal string for money.
+    /// An integer, or a decimal string for sums.
     pub(crate) value: Value,
     /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch. Whether
     /// everything was counted yet is what `state` says.
@@ -90,7 +90,7 @@ pub(crate) struct Number {
 pub(crate) enum Value {
     /// Events or users.
     Integer(i128),
-    /// Money in the currency's major unit, with exactly its decimals.
+    /// Money in the currency's major unit, with exactly its decimals; or the sum of a property, without trailing zeros.
     Decimal(String),
 }
 

@@ -50,10 +50,13 @@ pub(crate) struct ReconciliationRow {
     pub(crate) rollup: String,
     /// The event's name.
     pub(crate) event: String,
-    /// `count`, `money` or `users`.
+    /// `count`, `money`, `sum` or `users`.
     pub(crate) measure: String,
     /// For money its ISO 4217 code, otherwise empty.
     pub(crate) currency: String,
+    /// For sums: of which property.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) property: Option<String>,
     /// What the speed layer says.
     pub(crate) speed: Value,
     /// What was settled.

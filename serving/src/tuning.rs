@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Tuning {
     /// The most windows that one query may span.
     pub windows_max: usize,
+    /// How long the speed layer keeps windows of one second, which is the retention of seconds in its own section.
+    #[serde(with = "humantime_serde")]
+    pub seconds_kept: Duration,
     /// The most groups in one answer; smaller ones are cut off, which the answer tells.
     pub groups_max: usize,
     /// The most points (groups times windows that have events) in one answer.
@@ -51,6 +54,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             windows_max: 10_000,
+            seconds_kept: Duration::from_secs(600),
             groups_max: 100,
             points_max: 100_000,
             rows_max: 1_000_000,

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::sums::Unit;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +21,9 @@ use crate::purchases::{Purchase, Sums};
 use crate::until;
 use crate::world::World;
 
-const MINUTE_US: i64 = 60_000_000;
+const SECOND_US: i64 = 1_000_000;
+/// Windows of one second are in Redis for ten minutes after their end; younger ones than this have to be there.
+const SECONDS_THERE: Duration = Duration::from_secs(8 * 60);
 
 /// Rollup, grain, start of the window in microseconds, dimension values.
 pub type Cell = (String, String, i64, Vec<String>);
@@ -28,8 +31,14 @@ pub type Cell = (String, String, i64, Vec<String>);
 /// What was counted, and how many records were not, by reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
+    /// Cells of the grains that are kept.
     pub cells: BTreeMap<Cell, Sums>,
+    /// Cells of one second.
+    pub seconds: BTreeMap<Cell, Sums>,
+    /// By reason.
     pub exceptions: BTreeMap<String, u64>,
+    /// By reason and the coarsest grain that the event is missing from.
+    pub missed: BTreeMap<(String, String), u64>,
 }
 
 /// Writes purchases into the log as the collector would, and returns when the broker has them.
@@ -77,48 +86,60 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
         for record in records {
             let event: Value = serde_json::from_slice(&record.payload)?;
             let at_us = event["occurred_at"].as_i64().context("occurred_at")?;
-            let minute_end_us = (at_us.div_euclid(MINUTE_US) + 1) * MINUTE_US;
-            let reason = if !ids.insert(event["id"].to_string()) {
-                Some("duplicate")
-            } else if minute_end_us.saturating_add(allowed_lateness_us) <= watermark_us {
-                Some("late")
+            let windows = windows_at(at_us)?;
+            // A coarser window does not end earlier, so what is too late for it is too late for the finer ones.
+            let over = windows.iter().filter(|(_, _, end_us)| end_us + allowed_lateness_us <= watermark_us).count();
+            let exception = if !ids.insert(event["id"].to_string()) {
+                Some(("duplicate", "1d"))
             } else {
-                None
+                over.checked_sub(1).map(|last| ("late", windows[last].0)).filter(|(_, grain)| *grain != "1s")
             };
-            if let Some(reason) = reason {
+            if let Some((reason, missed)) = exception {
                 *counted.exceptions.entry(reason.to_owned()).or_default() += 1;
+                *counted.missed.entry((reason.to_owned(), missed.to_owned())).or_default() += 1;
+            }
+            if exception.is_some_and(|(_, missed)| missed == "1d") {
                 continue;
             }
             watermark_us = watermark_us.max(at_us);
-            for cell in cells_of(&event, at_us)? {
+            for cell in cells_of(&event, &windows[over..]) {
                 users.entry(cell.clone()).or_default().insert(event["user"].to_string());
-                let sums = counted.cells.entry(cell).or_default();
+                let cells = if cell.1 == "1s" { &mut counted.seconds } else { &mut counted.cells };
+                let sums = cells.entry(cell).or_default();
                 sums.count += 1;
                 sums.cents += i128::from(event["money"]["minor"].as_i64().context("minor")?);
             }
         }
     }
-    for (cell, sums) in &mut counted.cells {
+    for (cell, sums) in counted.cells.iter_mut().chain(&mut counted.seconds) {
         sums.users = users[cell].len() as u64;
     }
     Ok(counted)
 }
 
-/// The cells of the test tenant's rollups that an event belongs to.
-fn cells_of(event: &Value, at_us: i64) -> Result<Vec<Cell>> {
-    let zone = TimeZone::get("America/New_York")?;
-    let day = Timestamp::from_microsecond(at_us)?.to_zoned(zone).start_of_day()?.timestamp().as_microsecond();
-    let starts =
-        [("1m", at_us - at_us.rem_euclid(MINUTE_US)), ("1h", at_us - at_us.rem_euclid(60 * MINUTE_US)), ("1d", day)];
+/// The windows that an instant lies in, finest first: grain, start and end.
+fn windows_at(at_us: i64) -> Result<[(&'static str, i64, i64); 5]> {
+    let fixed = |grain, seconds: i64| {
+        let start_us = at_us - at_us.rem_euclid(seconds * SECOND_US);
+        (grain, start_us, start_us + seconds * SECOND_US)
+    };
+    let start = Timestamp::from_microsecond(at_us)?.to_zoned(TimeZone::get("America/New_York")?).start_of_day()?;
+    let end = start.tomorrow()?.start_of_day()?;
+    let day = ("1d", start.timestamp().as_microsecond(), end.timestamp().as_microsecond());
+    Ok([fixed("1s", 1), fixed("1m", 60), fixed("5m", 300), fixed("1h", 3600), day])
+}
+
+/// The cells of the test tenant's rollups in these windows that an event belongs to.
+fn cells_of(event: &Value, windows: &[(&str, i64, i64)]) -> Vec<Cell> {
     let value = |name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
     let rollups = [("total", vec![]), ("department", vec![value("department")]), ("store", vec![value("store")])];
     let mut cells = Vec::new();
-    for (grain, start_us) in starts {
+    for (grain, start_us, _) in windows {
         for (rollup, values) in &rollups {
-            cells.push(((*rollup).to_owned(), grain.to_owned(), start_us, values.clone()));
+            cells.push(((*rollup).to_owned(), (*grain).to_owned(), *start_us, values.clone()));
         }
     }
-    Ok(cells)
+    cells
 }
 
 #[derive(Deserialize, Row)]
@@ -143,13 +164,33 @@ pub async fn in_clickhouse(world: &World) -> Result<Counted> {
         let sums = Sums { count: row.count, cents: row.cents, users: row.users };
         ((row.rollup, row.grain, row.start_us, row.dimensions), sums)
     });
-    let sql = "SELECT reason, count() FROM speed_exceptions FINAL WHERE tenant = ? GROUP BY reason";
-    let exceptions = client.query(sql).bind(&world.tenant).fetch_all::<(String, u64)>().await?;
-    Ok(Counted { cells: cells.collect(), exceptions: exceptions.into_iter().collect() })
+    let sql = "SELECT reason, missed, count() FROM speed_exceptions FINAL WHERE tenant = ? GROUP BY reason, missed";
+    let mut counted = Counted { cells: cells.collect(), ..Counted::default() };
+    for (reason, missed, count) in client.query(sql).bind(&world.tenant).fetch_all::<(String, String, u64)>().await? {
+        *counted.exceptions.entry(reason.clone()).or_default() += count;
+        counted.missed.insert((reason, missed), count);
+    }
+    Ok(counted)
 }
 
-/// What Redis says, of every cell that it has.
+/// What Redis says, of every cell that it has of the grains that are kept.
 pub async fn in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
+    let mut cells = all_in_redis(world).await?;
+    cells.retain(|(_, grain, ..), _| grain != "1s");
+    Ok(cells)
+}
+
+/// The cells of one second, of those that are in Redis all the ones that have to be, against the oracle.
+async fn compare_seconds(world: &World, expected: &BTreeMap<Cell, Sums>) -> Result<()> {
+    let there_from_us = (Timestamp::now() - SECONDS_THERE).as_microsecond();
+    let mut found = all_in_redis(world).await?;
+    found.retain(|(_, grain, ..), _| grain == "1s");
+    let is_there = |cell: &Cell| cell.2 >= there_from_us || found.contains_key(cell);
+    let expected = expected.iter().filter(|(cell, _)| is_there(cell));
+    compare("Redis", &found, &expected.map(|(cell, sums)| (cell.clone(), sums.clone())).collect())
+}
+
+async fn all_in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
     let mut connection = world.redis_connection().await?;
     let prefix = format!("rk:{{{}}}:cells:", world.tenant);
     let mut keys: Vec<String> = Vec::new();
@@ -180,7 +221,7 @@ pub async fn in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
             sketches.entry(cell.clone()).or_default().push(users);
             let sums = cells.entry(cell).or_default();
             sums.count += totals.count;
-            sums.cents += totals.money.get("USD".parse()?);
+            sums.cents += totals.sums.get("USD".parse::<Unit>()?);
         }
     }
     for (cell, keys) in sketches {
@@ -225,7 +266,9 @@ pub async fn assert_counted(world: &World, allowed_lateness: Duration) -> Result
         clickhouse.exceptions,
         expected.exceptions
     );
+    ensure!(clickhouse.missed == expected.missed, "{:?} instead of {:?}", clickhouse.missed, expected.missed);
     compare("Redis", &in_redis(world).await?, &expected.cells)?;
+    compare_seconds(world, &expected.seconds).await?;
     Ok(expected)
 }
 

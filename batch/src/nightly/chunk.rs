@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
-use reckon_schemas::cell::Measures;
+use reckon_schemas::cell::{Measures, OTHER_VALUE, read_amounts};
 use reckon_schemas::settlement::State;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Error;
-use crate::reconcile::{Entry, Evidence};
+use crate::reconcile::{self, Entry, Evidence, Fate};
 use crate::recount::{Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, User};
 use crate::settle::{DayCell, Previous, Settlement, SpeedCut, content_hash};
 
@@ -25,13 +26,23 @@ struct DayTotals {
 /// The count of a few days.
 pub(super) struct Chunk<'a> {
     tenant: &'a Tenant,
+    summed: Vec<Unit>,
     cut: &'a SpeedCut,
     firsts: &'a FirstDeliveries,
     windows: WindowCursor,
     days: BTreeMap<EventTime, (Date, Window, DayTotals)>,
     cells: Cells,
     evidence: HashMap<(u32, EventTime), Evidence>,
-    found: Vec<u32>,
+    scratch: Scratch,
+}
+
+/// Places that are reused for every delivery.
+#[derive(Default)]
+struct Scratch {
+    groups: Vec<u32>,
+    /// The groups that the speed layer counted it in, where that is under `__other__`.
+    others: Vec<u32>,
+    amounts: Vec<(Unit, i64)>,
 }
 
 /// A chunk when all of its deliveries were taken.
@@ -52,20 +63,21 @@ impl<'a> Chunk<'a> {
         let totals = |day: &Date| (window(*day).start, (*day, window(*day), DayTotals::default()));
         Self {
             tenant,
+            summed: tenant.summed_properties(),
             cut,
             firsts,
             windows: WindowCursor::new(Grain::Day, zone.clone()),
             days: days.iter().map(totals).collect(),
             cells: Cells::new(zone),
             evidence: HashMap::new(),
-            found: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
     /// Takes a delivery, if it lies on one of the days. Whose users are to be counted over all days, is told.
     ///
     /// # Errors
-    /// [`Error::Broken`] if a sum of money leaves 128 bits.
+    /// [`Error::Broken`] if a sum leaves 128 bits.
     pub(super) fn take(
         &mut self,
         delivery: &Delivery<'_>,
@@ -78,16 +90,37 @@ impl<'a> Chunk<'a> {
         totals.deliveries += 1;
         totals.events += u64::from(counted);
         let user = User::of(self.tenant.id.as_str(), delivery.user);
-        groups.of_event(delivery.name, |name| delivery.property(name), &mut self.found);
+        let property = |name: &str| delivery.property(name);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        groups.of_event(delivery.name, property, &mut scratch.groups);
+        read_amounts(delivery.money, property, &self.summed, &mut scratch.amounts);
         if counted {
-            self.cells.count(delivery.occurred_at, *day, &self.found, delivery.money, user)?;
+            self.cells.count(delivery.occurred_at, *day, &scratch.groups, &scratch.amounts, user)?;
             users.extend(user.map(|user| user.key));
         }
-        let fate = self.cut.fates.of(delivery.position.partition, delivery.position.offset);
-        let entry = Entry { fate, counted, money: delivery.money, user };
-        for group in &self.found {
-            self.evidence.entry((*group, start)).or_default().enter(&entry)?;
+        let (partition, offset) = (delivery.position.partition, delivery.position.offset);
+        let fate = self.cut.fates.of(partition, offset);
+        let overflowed = if fate == Fate::Accepted { self.cut.fates.overflowed(partition, offset) } else { &[] };
+        let is_other = |name: &str| overflowed.iter().any(|dimension| dimension == name);
+        let value = |name: &str| if is_other(name) { Some(OTHER_VALUE) } else { delivery.property(name) };
+        if overflowed.is_empty() {
+            scratch.others.clone_from(&scratch.groups);
+        } else {
+            groups.of_event(delivery.name, value, &mut scratch.others);
         }
+        let counted = if counted { reconcile::Counted::Here } else { reconcile::Counted::Not };
+        let entry = Entry { fate, counted, amounts: &scratch.amounts, user };
+        for (group, other) in scratch.groups.iter().zip(&scratch.others) {
+            if group == other {
+                self.evidence.entry((*group, start)).or_default().enter(&entry)?;
+                continue;
+            }
+            let here = Entry { fate: Fate::Elsewhere, ..entry };
+            self.evidence.entry((*group, start)).or_default().enter(&here)?;
+            let counted = if counted == reconcile::Counted::Here { reconcile::Counted::Elsewhere } else { counted };
+            self.evidence.entry((*other, start)).or_default().enter(&Entry { counted, ..entry })?;
+        }
+        self.scratch = scratch;
         Ok(())
     }
 

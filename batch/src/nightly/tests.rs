@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashSet;
 use jiff::civil::{Date, date};
-use reckon_schemas::catalog::{Measure, Tenant};
-use reckon_schemas::cell::{Measures, Rollup};
+use reckon_schemas::catalog::{Measure, Metric, Tenant};
+use reckon_schemas::cell::{Contribution, Measures, OTHER_VALUE, Rollup};
 use reckon_schemas::event::{EVENT_VERSION, Event, Properties, Source};
 use reckon_schemas::money::Money;
 use reckon_schemas::settlement::{Reason, State};
 use reckon_schemas::stores;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::Grain;
 
@@ -28,7 +29,13 @@ fn tenant() -> Tenant {
         id: "acme".parse().expect("valid"),
         time_zone: Zone::parse("Europe/Berlin").expect("known"),
         rollups: vec!["department".parse().expect("valid")],
-        metrics: Vec::new(),
+        metrics: vec![Metric {
+            name: "items".to_owned(),
+            event: "sale".to_owned(),
+            measure: Measure::Sum,
+            currency: None,
+            property: Some("quantity".to_owned()),
+        }],
         keys: Vec::new(),
         dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
         events_per_second_max: None,
@@ -39,6 +46,10 @@ fn event(tenant: &str, id: u32, at: EventTime) -> Event<'static> {
     let mut properties = Properties::new();
     if !id.is_multiple_of(5) {
         properties.insert("department", format!("dep\u{1f}{}", id % 3));
+    }
+    if !id.is_multiple_of(9) {
+        // Some of them are no numbers.
+        properties.insert("quantity", if id.is_multiple_of(17) { "some".to_owned() } else { format!("{id}.25") });
     }
     Event {
         version: EVENT_VERSION,
@@ -117,7 +128,7 @@ impl Counting {
     }
 
     /// What a speed layer says that read everything below `next` in each partition and drops duplicates whose event it
-    /// accepted before, but refuses some as late.
+    /// accepted before, but refuses some as late, and some departments are too many for it.
     fn speed(&mut self, next: i64) -> SpeedCut {
         let mut cut = SpeedCut::default();
         let (mut known, mut found) = (BTreeSet::new(), Vec::new());
@@ -131,12 +142,17 @@ impl Counting {
             } else if offset % 4 != 0 && !known.insert(event.id.clone()) {
                 cut.fates.refused.insert((partition, offset), Reason::Duplicate);
             } else {
-                let property = |name: &str| event.properties.get(name);
+                let is_other = offset % 5 == 1;
+                if is_other {
+                    cut.fates.overflowed.insert((partition, offset), ["department".to_owned()].into());
+                }
+                let property = |name: &str| if is_other { Some(OTHER_VALUE) } else { event.properties.get(name) };
                 self.groups.of_event(&event.name, property, &mut found);
+                let contribution = Contribution::of(&event, &self.tenant.summed_properties());
                 let day = Grain::Day.window_at(event.occurred_at, &self.tenant.time_zone);
                 for group in &found {
                     let cell: &mut Measures = cut.cells.entry((*group, day.start)).or_default();
-                    cell.add(&event).expect("small");
+                    cell.add(&contribution).expect("small");
                 }
             }
         }
@@ -144,9 +160,9 @@ impl Counting {
     }
 }
 
-/// Count, cents and users of the first deliveries, by day and rollup's values; without any of the code above.
-fn oracle() -> BTreeMap<(Date, String), (u64, i128, usize)> {
-    let (mut ids, mut cells) = (BTreeSet::new(), BTreeMap::<_, (u64, i128, BTreeSet<String>)>::new());
+/// Count, cents, hundredths of items and users of the first deliveries, by day and rollup's values; without any of the code above.
+fn oracle() -> BTreeMap<(Date, String), (u64, i128, i128, usize)> {
+    let (mut ids, mut cells) = (BTreeSet::new(), BTreeMap::<_, (u64, i128, i128, BTreeSet<String>)>::new());
     let mut deliveries = log();
     deliveries.sort_by_key(|(partition, offset, _)| (*offset, *partition));
     for (_, _, event) in deliveries.iter().filter(|(_, _, event)| event.tenant == "acme") {
@@ -160,12 +176,14 @@ fn oracle() -> BTreeMap<(Date, String), (u64, i128, usize)> {
             let cell = cells.entry((day, place)).or_default();
             cell.0 += 1;
             cell.1 += event.money.map_or(0, |money| i128::from(money.minor));
+            let quantity = event.properties.get("quantity").and_then(|quantity| quantity.strip_suffix(".25"));
+            cell.2 += quantity.map_or(0, |whole| whole.parse::<i128>().expect("as written") * 100 + 25);
             if !event.user.is_empty() {
-                cell.2.insert(event.user.to_string());
+                cell.3.insert(event.user.to_string());
             }
         }
     }
-    cells.into_iter().map(|(place, (count, cents, users))| (place, (count, cents, users.len()))).collect()
+    cells.into_iter().map(|(place, (count, cents, items, users))| (place, (count, cents, items, users.len()))).collect()
 }
 
 #[tokio::test]
@@ -175,7 +193,7 @@ async fn every_day_cell_equals_an_independent_count() {
     let days = counting.days.clone();
     assert_eq!(days.len(), 4, "three days and what was delivered again a day later");
     let counted = counting.count(&days, &SpeedCut::default()).await;
-    let euro = "EUR".parse().expect("known");
+    let [euro, items] = ["EUR", "#quantity"].map(|unit| unit.parse::<Unit>().expect("known"));
     let of_days = counted.cells.all().iter().filter(|cell| cell.window.grain == Grain::Day);
     let found: BTreeMap<_, _> = of_days
         .map(|cell| {
@@ -186,7 +204,8 @@ async fn every_day_cell_equals_an_independent_count() {
                 _ => format!("{rollup}/{}", group.event),
             };
             let users = usize::try_from(cell.exact.users_exact).expect("small");
-            ((cell.day, place), (cell.exact.count, cell.exact.money.get(euro), users))
+            let sums = &cell.exact.sums;
+            ((cell.day, place), (cell.exact.count, sums.get(&euro), sums.get(&items) / 10_000, users))
         })
         .collect();
     assert_eq!(found, oracle());
@@ -205,6 +224,10 @@ async fn drift_is_explained_wherever_the_speed_layer_stood() {
         let cut = counting.speed(next);
         let counted = counting.count(&days, &cut).await;
         assert!(counted.settlements.iter().all(|day| day.residual_cells == 0), "speed had read up to {next}");
+        let overflow = |cell: &crate::settle::DayCell| {
+            cell.drifts.iter().any(|drift| drift.reasons.get(&Reason::Overflow).is_some_and(|amount| *amount != 0))
+        };
+        assert_eq!(counted.drift.iter().any(overflow), next > 1, "the first records are told apart");
         let mut missing: i128 = 0;
         for drift in counted.drift.iter().filter(|cell| counting.groups.rollup_of(cell.group).name() == Rollup::TOTAL) {
             for drift in drift.drifts.iter().filter(|drift| drift.measure == Measure::Count) {
@@ -222,7 +245,7 @@ async fn a_number_that_speed_got_wrong_is_named() {
     let days = counting.days.clone();
     let mut cut = counting.speed(10_000);
     let (place, cell) = cut.cells.iter_mut().min_by_key(|(place, _)| **place).expect("there are cells");
-    cell.money.add("EUR".parse().expect("known"), 1).expect("small");
+    cell.sums.add("#quantity".parse::<Unit>().expect("known"), 1).expect("small");
     let place = *place;
     let counted = counting.count(&days, &cut).await;
     let wrong: Vec<_> =
@@ -230,6 +253,22 @@ async fn a_number_that_speed_got_wrong_is_named() {
     assert_eq!(wrong.len(), 1);
     assert_eq!((wrong[0].group, counting.tenant.time_zone.day_start(wrong[0].day)), place);
     assert_eq!(counted.settlements.iter().map(|day| day.residual_cells).sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn an_overflow_that_speed_does_not_own_up_to_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut counting = counting(&dir).await;
+    let days = counting.days.clone();
+    let mut cut = counting.speed(10_000);
+    // Only one that was accepted makes a difference.
+    let at = *cut.fates.overflowed.keys().min().expect("there are overflows");
+    cut.fates.overflowed.remove(&at);
+    let counted = counting.count(&days, &cut).await;
+    let residual = |cell: &&crate::settle::DayCell| cell.drifts.iter().any(|drift| drift.residual != 0);
+    let wrong: Vec<_> = counted.drift.iter().filter(residual).collect();
+    assert_eq!(wrong.len(), 2, "the cell of its values and the one of __other__");
+    assert!(wrong.iter().any(|cell| counting.groups.values_of(cell.group) == [OTHER_VALUE]));
 }
 
 #[tokio::test]

@@ -1,19 +1,25 @@
 //! The drift of one cell, explained delivery by delivery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Measures;
+<<<<<<< HEAD
 use reckon_schemas::money::{Currency, Money};
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::SumOverflow;
+=======
+use reckon_schemas::settlement::Reason;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::{SumOverflow, Unit};
+>>>>>>> catalog
 
-use super::Fate;
+use super::{Counted, Fate};
 use crate::recount::{Exact, User};
 
-/// Amounts by reason, in the measure's own unit (events, minor units, users), signed as speed minus batch.
+/// Amounts by reason, in the measure's own unit (events, units of a sum, users), signed as speed minus batch.
 pub type Reasons = BTreeMap<Reason, i128>;
 
 /// How far speed and batch are apart in one measure of one cell, and why.
@@ -21,8 +27,8 @@ pub type Reasons = BTreeMap<Reason, i128>;
 pub struct Drift {
     /// The measure.
     pub measure: Measure,
-    /// For money: its currency.
-    pub currency: Option<Currency>,
+    /// For sums: what they are in.
+    pub unit: Option<Unit>,
     /// What the speed layer says.
     pub speed: i128,
     /// What the batch layer counted.
@@ -37,25 +43,27 @@ pub struct Drift {
 
 /// What one delivery means to a cell that it falls into.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// What the speed layer did with it.
     pub fate: Fate,
-    /// Whether the batch layer counted it, which it does with the first delivery of an event.
-    pub counted: bool,
-    /// The money of the event.
-    pub money: Option<Money>,
+    /// What the batch layer did with it.
+    pub counted: Counted,
+    /// What the event adds to sums.
+    pub amounts: &'a [(Unit, i64)],
     /// The user of the event.
     pub user: Option<User>,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// What it adds to speed minus batch, and the reason; `None` if both did the same with it.
     fn difference(&self) -> Option<(Reason, i128)> {
         match (self.fate, self.counted) {
-            (Fate::Accepted, false) => Some((Reason::Duplicate, 1)),
-            (Fate::Refused(reason), true) => Some((reason, -1)),
-            (Fate::NotYetSeen, true) => Some((Reason::NotYetSeen, -1)),
-            (Fate::Accepted, true) | (Fate::Refused(_) | Fate::NotYetSeen, false) => None,
+            (Fate::Accepted, Counted::Not) => Some((Reason::Duplicate, 1)),
+            (Fate::Accepted, Counted::Elsewhere) => Some((Reason::Overflow, 1)),
+            (Fate::Elsewhere, Counted::Here) => Some((Reason::Overflow, -1)),
+            (Fate::Refused(reason), Counted::Here) => Some((reason, -1)),
+            (Fate::NotYetSeen, Counted::Here) => Some((Reason::NotYetSeen, -1)),
+            (Fate::Accepted, Counted::Here) | (_, Counted::Not | Counted::Elsewhere) => None,
         }
     }
 }
@@ -64,7 +72,7 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     count: Reasons,
-    money: BTreeMap<Currency, Reasons>,
+    sums: BTreeMap<Unit, Reasons>,
     users: HashMap<u128, Presence>,
 }
 
@@ -74,9 +82,10 @@ struct Presence {
     hash: u64,
     accepted: bool,
     counted: bool,
-    /// Why a delivery of this user that batch counted was not accepted; the first in the order of reasons, so that it
-    /// does not depend on the order of deliveries.
+    /// Why a delivery of this user that one of the two counted was not counted by the other; the first in the order of
+    /// reasons, so that it does not depend on the order of deliveries.
     missed: Option<Reason>,
+    added: Option<Reason>,
 }
 
 impl Evidence {
@@ -84,29 +93,30 @@ impl Evidence {
     ///
     /// # Errors
     /// [`SumOverflow`] if a sum leaves 128 bits.
-    pub fn enter(&mut self, entry: &Entry) -> Result<(), SumOverflow> {
+    pub fn enter(&mut self, entry: &Entry<'_>) -> Result<(), SumOverflow> {
         let difference = entry.difference();
         if let Some((reason, sign)) = difference {
             *self.count.entry(reason).or_insert(0) += sign;
-            if let Some(money) = entry.money {
-                let sum = self.money.entry(money.currency).or_default().entry(reason).or_insert(0);
-                *sum = sum.checked_add(sign * i128::from(money.minor)).ok_or(SumOverflow)?;
+            for (unit, amount) in entry.amounts {
+                let sum = self.sums.entry(unit.clone()).or_default().entry(reason).or_insert(0);
+                *sum = sum.checked_add(sign * i128::from(*amount)).ok_or(SumOverflow)?;
             }
         }
-        let accepted = entry.fate == Fate::Accepted;
-        if let Some(user) = entry.user.filter(|_| accepted || entry.counted) {
-            let absent = Presence { hash: user.hash, accepted: false, counted: false, missed: None };
+        let (accepted, counted) = (entry.fate == Fate::Accepted, entry.counted == Counted::Here);
+        if let Some(user) = entry.user.filter(|_| accepted || counted) {
+            let absent = Presence { hash: user.hash, accepted: false, counted: false, missed: None, added: None };
             let presence = self.users.entry(user.key).or_insert(absent);
             presence.accepted |= accepted;
-            presence.counted |= entry.counted;
-            if let Some((reason, -1)) = difference {
-                presence.missed = Some(presence.missed.map_or(reason, |first| first.min(reason)));
+            presence.counted |= counted;
+            if let Some((reason, sign)) = difference {
+                let why = if sign < 0 { &mut presence.missed } else { &mut presence.added };
+                *why = Some(why.map_or(reason, |first| first.min(reason)));
             }
         }
         Ok(())
     }
 
-    /// Holds what the speed layer says against what batch counted: count, money by currency, users. The residual is
+    /// Holds what the speed layer says against what batch counted: count, sums by unit, users. The residual is
     /// what is left of speed minus batch when all reasons are taken off. Measures that are zero on both sides and had
     /// nothing happen to them are left out.
     ///
@@ -116,14 +126,12 @@ impl Evidence {
         let mut drifts = Vec::with_capacity(3);
         let (said, counted) = (i128::from(speed.count), i128::from(batch.count));
         drifts.push(Drift::new(Measure::Count, None, said, counted, self.count.clone())?);
-        let mut currencies: Vec<Currency> = self.money.keys().copied().collect();
-        currencies.extend(speed.money.iter().chain(batch.money.iter()).map(|(currency, _)| currency));
-        currencies.sort_unstable();
-        currencies.dedup();
-        for currency in currencies {
-            let reasons = self.money.get(&currency).cloned().unwrap_or_default();
-            let (said, counted) = (speed.money.get(currency), batch.money.get(currency));
-            drifts.push(Drift::new(Measure::Money, Some(currency), said, counted, reasons)?);
+        let units = speed.sums.iter().chain(batch.sums.iter()).map(|(unit, _)| unit);
+        for unit in self.sums.keys().chain(units).collect::<BTreeSet<_>>() {
+            let reasons = self.sums.get(unit).cloned().unwrap_or_default();
+            let (said, counted) = (speed.sums.get(unit), batch.sums.get(unit));
+            let measure = if unit.currency().is_some() { Measure::Money } else { Measure::Sum };
+            drifts.push(Drift::new(measure, Some(unit.clone()), said, counted, reasons)?);
         }
         drifts.push(self.explain_users(speed, batch)?);
         drifts.retain(|drift| !drift.is_void());
@@ -140,7 +148,10 @@ impl Evidence {
                 accepted_users += 1;
             }
             match (presence.accepted, presence.counted) {
-                (true, false) => *reasons.entry(Reason::Duplicate).or_insert(0) += 1,
+                (true, false) => {
+                    let reason = presence.added.expect("an accepted delivery is counted or has a reason");
+                    *reasons.entry(reason).or_insert(0) += 1;
+                }
                 (false, true) => {
                     let reason = presence.missed.expect("a counted delivery is accepted or has a reason");
                     *reasons.entry(reason).or_insert(0) -= 1;
@@ -162,7 +173,7 @@ impl Evidence {
 impl Drift {
     fn new(
         measure: Measure,
-        currency: Option<Currency>,
+        unit: Option<Unit>,
         speed: i128,
         batch: i128,
         reasons: Reasons,
@@ -170,7 +181,7 @@ impl Drift {
         let drift = speed.checked_sub(batch).ok_or(SumOverflow)?;
         let residual = reasons.values().try_fold(drift, |left, amount| left.checked_sub(*amount));
         let residual = residual.ok_or(SumOverflow)?;
-        Ok(Self { measure, currency, speed, batch, reasons, residual, error_bound: 0 })
+        Ok(Self { measure, unit, speed, batch, reasons, residual, error_bound: 0 })
     }
 
     fn is_void(&self) -> bool {

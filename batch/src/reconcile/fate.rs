@@ -1,19 +1,33 @@
-//! What the speed layer did with each delivery, at one moment.
+//! What the two layers did with each delivery, at one moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use reckon_schemas::settlement::Reason;
 
-/// What the speed layer did with one delivery.
+/// What the speed layer did with one delivery, as far as a cell is concerned that it falls into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It counted it.
     Accepted,
+    /// It counted it in another cell: under `__other__`, because a dimension had too many values.
+    Elsewhere,
     /// It read it and did not count it.
     Refused(Reason),
     /// It has not read it yet.
     NotYetSeen,
+}
+
+/// What the batch layer did with one delivery, as far as a cell is concerned that the speed layer may have counted it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It counted it: the first delivery of an event.
+    Here,
+    /// It counted it in the cell of its own values; this one is that of `__other__`.
+    Elsewhere,
+    /// It did not count it: a later delivery.
+    Not,
 }
 
 /// How far the speed layer had read, and what of that it refused. Whatever lies below and was not refused, it counted.
@@ -23,6 +37,8 @@ pub struct Fates {
     pub next_offsets: BTreeMap<i32, i64>,
     /// By partition and offset.
     pub refused: HashMap<(i32, i64), Reason>,
+    /// By partition and offset: the dimensions under whose `__other__` it was counted.
+    pub overflowed: HashMap<(i32, i64), Arc<[String]>>,
 }
 
 impl Fates {
@@ -35,5 +51,11 @@ impl Fates {
             }
             _ => Fate::NotYetSeen,
         }
+    }
+
+    /// The dimensions under whose `__other__` an accepted delivery was counted; mostly none.
+    #[must_use]
+    pub fn overflowed(&self, partition: i32, offset: i64) -> &[String] {
+        self.overflowed.get(&(partition, offset)).map_or(&[], |dimensions| dimensions)
     }
 }

@@ -8,11 +8,13 @@
 //! |---|---|---|---|
 //! | accepted | counted | 0 | |
 //! | accepted | not counted | +1 | `duplicate` |
+//! | accepted, under `__other__` | counted | -1 in the cell of its values, +1 in that of `__other__` | `overflow` |
+//! | accepted, under `__other__` | not counted | +1 in the cell of `__other__` | `duplicate` |
 //! | refused | counted | -1 | why it was refused |
 //! | not yet seen | counted | -1 | `not_yet_seen` |
 //! | refused or not yet seen | not counted | 0 | |
 //!
-//! The same with its minor units for money. Distinct users are sets on both sides: who is in only one of them has a
+//! The same with its amounts for sums. Distinct users are sets on both sides: who is in only one of them has a
 //! delivery that tells why, and the sketch's own error is known exactly, because batch builds the same sketch over the
 //! users that speed accepted. So the **residual** must be 0 for every measure of every cell of grain `1d`. Whatever
 //! either layer loses, doubles or alters shows there, and is named.
@@ -24,7 +26,7 @@ mod report;
 mod wire;
 
 pub use self::evidence::{Drift, Entry, Evidence, Reasons};
-pub use self::fate::{Fate, Fates};
+pub use self::fate::{Counted, Fate, Fates};
 pub use self::load::load;
 pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
 

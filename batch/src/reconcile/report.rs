@@ -6,8 +6,7 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::money::Currency;
-use reckon_schemas::sums::SumOverflow;
+use reckon_schemas::sums::{SumOverflow, Unit};
 use reckon_schemas::time::EventTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -45,7 +44,7 @@ pub struct Report {
     pub horizon: Option<jiff::Timestamp>,
     /// Distinct users over all of these days, exact.
     pub users_exact: u64,
-    /// The sums over all cells of these days, by rollup (`total` first), event, measure and currency.
+    /// The sums over all cells of these days, by rollup (`total` first), event, measure and unit.
     pub rows: Vec<ReportRow>,
     /// Cells that have a residual, the largest first, at most twenty.
     pub worst: Vec<WorstCell>,
@@ -64,9 +63,9 @@ pub struct ReportRow {
     pub event: String,
     /// The measure.
     pub measure: Measure,
-    /// For money: its currency.
-    pub currency: Option<Currency>,
-    /// What the speed layer says, in minor units for money.
+    /// For sums: what they are in.
+    pub unit: Option<Unit>,
+    /// What the speed layer says, in the unit of a sum.
     pub speed: i128,
     /// What the batch layer counted.
     pub batch: i128,
@@ -92,8 +91,8 @@ pub struct WorstCell {
     pub cell: CellName,
     /// The measure.
     pub measure: Measure,
-    /// For money: its currency.
-    pub currency: Option<Currency>,
+    /// For sums: what they are in.
+    pub unit: Option<Unit>,
     /// What the speed layer says.
     pub speed: i128,
     /// What the batch layer counted.
@@ -137,8 +136,8 @@ pub struct RunFacts {
 /// Sums drift up, cell by cell, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// `total` first, the other rollups by name; then by event, measure, currency.
-    rows: BTreeMap<(bool, String, String, u8, Option<Currency>), ReportRow>,
+    /// `total` first, the other rollups by name; then by event, measure, unit.
+    rows: BTreeMap<(bool, String, String, u8, Option<Unit>), ReportRow>,
     worst: Vec<WorstCell>,
 }
 
@@ -149,14 +148,14 @@ impl Summary {
     /// [`SumOverflow`] if a sum leaves 128 bits.
     pub fn add(&mut self, cell: &CellName, drift: &Drift) -> Result<(), SumOverflow> {
         let grouped = cell.rollup != Rollup::TOTAL;
-        let key = (grouped, cell.rollup.clone(), cell.event.clone(), place(drift.measure), drift.currency);
+        let key = (grouped, cell.rollup.clone(), cell.event.clone(), place(drift.measure), drift.unit.clone());
         let row = self.rows.entry(key).or_insert_with(|| ReportRow::new(cell, drift));
         row.add(drift)?;
         if drift.residual != 0 {
             self.worst.push(WorstCell {
                 cell: cell.clone(),
                 measure: drift.measure,
-                currency: drift.currency,
+                unit: drift.unit.clone(),
                 speed: drift.speed,
                 batch: drift.batch,
                 residual: drift.residual,
@@ -194,7 +193,7 @@ impl Summary {
     fn keep_worst(&mut self) {
         self.worst.sort_unstable_by(|a, b| {
             let size = b.residual.unsigned_abs().cmp(&a.residual.unsigned_abs());
-            size.then_with(|| (&a.cell, place(a.measure), a.currency).cmp(&(&b.cell, place(b.measure), b.currency)))
+            size.then_with(|| (&a.cell, place(a.measure), &a.unit).cmp(&(&b.cell, place(b.measure), &b.unit)))
         });
         self.worst.truncate(WORST_CELLS_MAX);
     }
@@ -206,7 +205,7 @@ impl ReportRow {
             rollup: cell.rollup.clone(),
             event: cell.event.clone(),
             measure: drift.measure,
-            currency: drift.currency,
+            unit: drift.unit.clone(),
             speed: 0,
             batch: 0,
             drift: 0,
@@ -242,6 +241,7 @@ fn place(measure: Measure) -> u8 {
     match measure {
         Measure::Count => 0,
         Measure::Money => 1,
-        Measure::Users => 2,
+        Measure::Sum => 2,
+        Measure::Users => 3,
     }
 }

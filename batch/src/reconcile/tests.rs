@@ -5,86 +5,101 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Measures;
-use reckon_schemas::money::{Currency, Money};
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::Unit;
 
-use super::{Drift, Entry, Evidence, Fate};
+use super::{Counted, Drift, Entry, Evidence, Fate};
 use crate::recount::{Exact, User};
 
-/// A delivery that falls into one cell; the first one of an id counts, unless it was first delivered elsewhere.
+/// A delivery that speed counts, or would count, in one cell: that of its own values, or, if it is strange there, that of
+/// `__other__`, where batch does not count it. The first one of an id counts, unless it was first delivered elsewhere.
 #[derive(Clone, Debug)]
 struct Delivered {
     id: u8,
     first_elsewhere: bool,
     user: u16,
-    money: Option<(bool, i64)>,
+    amount: Option<(bool, i64)>,
     fate: Fate,
+    strange: bool,
 }
 
 fn delivered() -> impl Strategy<Value = Delivered> {
     let fate = prop_oneof![
         5 => Just(Fate::Accepted),
+        1 => Just(Fate::Elsewhere),
         1 => Just(Fate::NotYetSeen),
         1 => prop_oneof![Just(Reason::Late), Just(Reason::Duplicate), Just(Reason::Future), Just(Reason::UnknownTenant)]
             .prop_map(Fate::Refused),
     ];
-    let money = proptest::option::of((any::<bool>(), any::<i64>()));
-    (any::<u8>(), proptest::bool::weighted(0.05), 0..900_u16, money, fate)
-        .prop_map(|(id, first_elsewhere, user, money, fate)| Delivered { id, first_elsewhere, user, money, fate })
+    let amount = proptest::option::of((any::<bool>(), any::<i64>()));
+    let parts = (any::<u8>(), proptest::bool::weighted(0.05), 0..900_u16, amount, fate, proptest::bool::weighted(0.1));
+    parts.prop_map(|(id, first_elsewhere, user, amount, fate, strange)| {
+        let strange = strange && fate == Fate::Accepted;
+        Delivered { id, first_elsewhere, user, amount, fate, strange }
+    })
 }
 
-fn currency(first: bool) -> Currency {
-    if first { "USD" } else { "KWD" }.parse().expect("known")
+fn unit(first: bool) -> Unit {
+    if first { "USD" } else { "#quantity" }.parse().expect("known")
+}
+
+fn measure(first: bool) -> Measure {
+    if first { Measure::Money } else { Measure::Sum }
 }
 
 /// One cell as both layers and the evidence see it.
 #[derive(Clone, Default)]
-struct Counted {
+struct Cell {
     speed: Measures,
     batch: Exact,
     evidence: Evidence,
 }
 
-fn count(deliveries: &[Delivered]) -> Counted {
-    let mut cell = Counted::default();
+fn count(deliveries: &[Delivered]) -> Cell {
+    let mut cell = Cell::default();
     let (mut ids, mut users) = (BTreeSet::new(), BTreeSet::new());
     // The speed layer keeps a cell for each Kafka partition; here users decide over it, as their keys do there.
     let mut parts = [Measures::default(), Measures::default()];
     for delivery in deliveries {
-        let counted = !delivery.first_elsewhere && ids.insert(delivery.id);
+        let first = !delivery.first_elsewhere && ids.insert(delivery.id);
+        let counted = match (first, delivery.strange) {
+            (true, false) => Counted::Here,
+            (true, true) => Counted::Elsewhere,
+            (false, _) => Counted::Not,
+        };
         let name = format!("user-{}", delivery.user);
         let user = if delivery.user == 0 { None } else { User::of("t", &name) };
-        let money = delivery.money.map(|(first, minor)| Money { currency: currency(first), minor });
+        let amounts: Vec<_> = delivery.amount.iter().map(|(first, amount)| (unit(*first), *amount)).collect();
         if delivery.fate == Fate::Accepted {
             let part = &mut parts[usize::from(delivery.user % 2)];
             part.count += 1;
-            if let Some(money) = money {
-                part.money.add(money.currency, money.minor.into()).expect("small");
+            for (unit, amount) in &amounts {
+                part.sums.add(unit, (*amount).into()).expect("small");
             }
             if user.is_some() {
                 part.users.insert(name.as_bytes());
             }
         }
-        if counted {
-            cell.batch.add_event(money).expect("small");
+        if counted == Counted::Here {
+            cell.batch.add_event(&amounts).expect("small");
             if let Some(user) = user.filter(|user| users.insert(user.key)) {
                 cell.batch.add_new_user(user);
             }
         }
-        cell.evidence.enter(&Entry { fate: delivery.fate, counted, money, user }).expect("small");
+        cell.evidence.enter(&Entry { fate: delivery.fate, counted, amounts: &amounts, user }).expect("small");
     }
     parts.iter().for_each(|part| cell.speed.merge(part).expect("small"));
     cell
 }
 
-impl Counted {
+impl Cell {
     fn explain(&self) -> Vec<Drift> {
         self.evidence.explain(&self.speed, &self.batch).expect("far from 128 bits")
     }
 
-    fn residual(&self, measure: Measure, currency: Option<Currency>) -> i128 {
-        let found = self.explain().into_iter().find(|drift| (drift.measure, drift.currency) == (measure, currency));
+    fn residual(&self, measure: Measure, unit: Option<Unit>) -> i128 {
+        let found = self.explain().into_iter().find(|drift| (drift.measure, &drift.unit) == (measure, &unit));
         found.map_or(0, |drift| drift.residual)
     }
 }
@@ -117,31 +132,35 @@ proptest! {
         chosen in any::<prop::sample::Index>(),
     ) {
         let cell = count(&deliveries);
-        let Some((first, minor)) = deliveries[chosen.index(deliveries.len())].money else { return Ok(()) };
-        let money = Some(currency(first));
-        let alter = |count: i64, minor: i128| {
+        let Some((first, amount)) = deliveries[chosen.index(deliveries.len())].amount else { return Ok(()) };
+        let (sum, amount) = ((measure(first), Some(unit(first))), i128::from(amount));
+        let alter = |count: i64, amount: i128| {
             let mut altered = cell.clone();
             altered.speed.count = altered.speed.count.checked_add_signed(count).unwrap_or(0);
-            altered.speed.money.add(currency(first), minor).expect("small");
+            altered.speed.sums.add(unit(first), amount).expect("small");
             altered
         };
         if cell.speed.count > 0 {
-            let lost = alter(-1, -i128::from(minor));
+            let lost = alter(-1, -amount);
             prop_assert_eq!(lost.residual(Measure::Count, None), -1);
-            prop_assert_eq!(lost.residual(Measure::Money, money), -i128::from(minor));
+            prop_assert_eq!(lost.residual(sum.0, sum.1.clone()), -amount);
         }
-        let doubled = alter(1, minor.into());
+        let doubled = alter(1, amount);
         prop_assert_eq!(doubled.residual(Measure::Count, None), 1);
-        prop_assert_eq!(doubled.residual(Measure::Money, money), i128::from(minor));
+        prop_assert_eq!(doubled.residual(sum.0, sum.1.clone()), amount);
         let changed = alter(0, 1);
         prop_assert_eq!(changed.residual(Measure::Count, None), 0);
-        prop_assert_eq!(changed.residual(Measure::Money, money), 1);
+        prop_assert_eq!(changed.residual(sum.0, sum.1), 1);
     }
+}
+
+fn delivered_as(fate: Fate) -> Delivered {
+    Delivered { id: 1, first_elsewhere: false, user: 1, amount: None, fate, strange: false }
 }
 
 #[test]
 fn a_user_that_speed_forgot_or_invented_is_found() {
-    let delivery = |user: u16, id| Delivered { id, first_elsewhere: false, user, money: None, fate: Fate::Accepted };
+    let delivery = |user: u16, id| Delivered { id, user, ..delivered_as(Fate::Accepted) };
     let deliveries: Vec<_> = (1..=200).map(|user| delivery(user, u8::try_from(user).expect("small"))).collect();
     let cell = count(&deliveries);
     assert_eq!(cell.residual(Measure::Users, None), 0);
@@ -159,7 +178,7 @@ fn a_user_that_speed_forgot_or_invented_is_found() {
 
 #[test]
 fn a_user_in_one_set_only_is_put_down_to_what_happened() {
-    let of = |fate, first_elsewhere| Delivered { id: 1, first_elsewhere, user: 1, money: None, fate };
+    let of = |fate, first_elsewhere| Delivered { first_elsewhere, ..delivered_as(fate) };
     let users = |deliveries: &[Delivered]| {
         let drifts = count(deliveries).explain();
         let drift = drifts.into_iter().find(|drift| drift.measure == Measure::Users);
@@ -170,6 +189,11 @@ fn a_user_in_one_set_only_is_put_down_to_what_happened() {
     assert_eq!(users(&[of(Fate::Accepted, true)]), [(Reason::Duplicate, 1)]);
     assert_eq!(users(&[of(Fate::Refused(Reason::Late), false), of(Fate::Accepted, false)]), []);
     assert_eq!(users(&[of(Fate::Refused(Reason::Late), true)]), []);
+    assert_eq!(users(&[of(Fate::Elsewhere, false)]), [(Reason::Overflow, -1)]);
+    assert_eq!(users(&[of(Fate::Elsewhere, true)]), []);
+    let strange = Delivered { strange: true, ..of(Fate::Accepted, false) };
+    assert_eq!(users(&[strange.clone()]), [(Reason::Overflow, 1)]);
+    assert_eq!(users(&[strange, of(Fate::Accepted, true)]), [(Reason::Duplicate, 1)]);
 }
 
 #[test]
@@ -184,12 +208,12 @@ fn a_cell_that_only_speed_has_is_a_residual() {
 fn a_large_cell_shows_the_sketch_s_error_as_its_reason() {
     let deliveries: Vec<_> = (0..20_000_u32)
         .map(|user| User::of("t", &format!("user-{user}")).expect("a name"))
-        .map(|user| Entry { fate: Fate::Accepted, counted: true, money: None, user: Some(user) })
+        .map(|user| Entry { fate: Fate::Accepted, counted: Counted::Here, amounts: &[], user: Some(user) })
         .collect();
-    let mut cell = Counted::default();
+    let mut cell = Cell::default();
     for (index, entry) in deliveries.iter().enumerate() {
         cell.evidence.enter(entry).expect("no money");
-        cell.batch.add_event(None).expect("no money");
+        cell.batch.add_event(&[]).expect("no money");
         cell.batch.add_new_user(entry.user.expect("given"));
         cell.speed.count += 1;
         cell.speed.users.insert(format!("user-{index}").as_bytes());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::money::Currency;
 use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::Unit;
 use serde::{Deserialize, Serialize};
 
 use super::{CellName, ReportRow, WorstCell};
@@ -14,8 +15,8 @@ pub(super) struct RowOnWire {
     rollup: String,
     event: String,
     measure: Measure,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    currency: Option<Currency>,
+    #[serde(flatten)]
+    unit: UnitOnWire,
     speed: String,
     batch: String,
     drift: String,
@@ -31,8 +32,8 @@ pub(super) struct WorstOnWire {
     #[serde(flatten)]
     cell: CellName,
     measure: Measure,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    currency: Option<Currency>,
+    #[serde(flatten)]
+    unit: UnitOnWire,
     speed: String,
     batch: String,
     residual: String,
@@ -43,21 +44,49 @@ pub(super) struct WorstOnWire {
 #[error("{0:?} is not a value of this measure")]
 pub(super) struct NotAValue(String);
 
-/// A value in its measure's unit: major units with the currency's decimals, or a whole number.
-pub(super) fn to_text(value: i128, currency: Option<Currency>) -> String {
-    currency.map_or_else(|| value.to_string(), |currency| currency.format_minor(value))
+/// A value in its measure's unit: a decimal number for sums, otherwise a whole one.
+pub(super) fn to_text(value: i128, unit: Option<&Unit>) -> String {
+    unit.map_or_else(|| value.to_string(), |unit| unit.format(value))
 }
 
-fn from_text(text: &str, currency: Option<Currency>) -> Result<i128, NotAValue> {
-    let digits: String = text.chars().filter(|c| *c != '.').collect();
-    let value = digits.parse().map_err(|_| NotAValue(text.to_owned()))?;
-    // Only what would be written for it, so that no digit is lost or shifted.
-    if to_text(value, currency) == text { Ok(value) } else { Err(NotAValue(text.to_owned())) }
+/// Only what would be written for it, so that no digit is lost or shifted.
+fn from_text(text: &str, unit: Option<&Unit>) -> Result<i128, NotAValue> {
+    let whole = |text: &str| text.parse().ok().filter(|value: &i128| value.to_string() == text);
+    unit.map_or_else(|| whole(text), |unit| unit.parse(text)).ok_or_else(|| NotAValue(text.to_owned()))
+}
+
+/// What a sum is in, as two fields of which one is there.
+#[derive(Serialize, Deserialize)]
+struct UnitOnWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    currency: Option<Currency>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    property: Option<String>,
+}
+
+impl From<Option<Unit>> for UnitOnWire {
+    fn from(unit: Option<Unit>) -> Self {
+        match unit {
+            None => Self { currency: None, property: None },
+            Some(Unit::Currency(currency)) => Self { currency: Some(currency), property: None },
+            Some(Unit::Property(name)) => Self { currency: None, property: Some(name.to_string()) },
+        }
+    }
+}
+
+impl UnitOnWire {
+    fn read(self) -> Result<Option<Unit>, NotAValue> {
+        match (self.currency, self.property) {
+            (Some(currency), _) => Ok(Some(currency.into())),
+            (None, Some(name)) => Unit::property(&name).map(Some).map_err(|_| NotAValue(name)),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 impl From<ReportRow> for RowOnWire {
     fn from(row: ReportRow) -> Self {
-        let text = |value| to_text(value, row.currency);
+        let text = |value| to_text(value, row.unit.as_ref());
         Self {
             speed: text(row.speed),
             batch: text(row.batch),
@@ -67,7 +96,7 @@ impl From<ReportRow> for RowOnWire {
             rollup: row.rollup,
             event: row.event,
             measure: row.measure,
-            currency: row.currency,
+            unit: row.unit.into(),
             error_bound: row.error_bound,
             cells: row.cells,
             cells_with_residual: row.cells_with_residual,
@@ -79,7 +108,8 @@ impl TryFrom<RowOnWire> for ReportRow {
     type Error = NotAValue;
 
     fn try_from(row: RowOnWire) -> Result<Self, NotAValue> {
-        let value = |text: &str| from_text(text, row.currency);
+        let unit = row.unit.read()?;
+        let value = |text: &str| from_text(text, unit.as_ref());
         Ok(Self {
             speed: value(&row.speed)?,
             batch: value(&row.batch)?,
@@ -89,7 +119,7 @@ impl TryFrom<RowOnWire> for ReportRow {
             rollup: row.rollup,
             event: row.event,
             measure: row.measure,
-            currency: row.currency,
+            unit,
             error_bound: row.error_bound,
             cells: row.cells,
             cells_with_residual: row.cells_with_residual,
@@ -99,14 +129,14 @@ impl TryFrom<RowOnWire> for ReportRow {
 
 impl From<WorstCell> for WorstOnWire {
     fn from(worst: WorstCell) -> Self {
-        let text = |value| to_text(value, worst.currency);
+        let text = |value| to_text(value, worst.unit.as_ref());
         Self {
             speed: text(worst.speed),
             batch: text(worst.batch),
             residual: text(worst.residual),
             cell: worst.cell,
             measure: worst.measure,
-            currency: worst.currency,
+            unit: worst.unit.into(),
         }
     }
 }
@@ -115,14 +145,15 @@ impl TryFrom<WorstOnWire> for WorstCell {
     type Error = NotAValue;
 
     fn try_from(worst: WorstOnWire) -> Result<Self, NotAValue> {
-        let value = |text: &str| from_text(text, worst.currency);
+        let unit = worst.unit.read()?;
+        let value = |text: &str| from_text(text, unit.as_ref());
         Ok(Self {
             speed: value(&worst.speed)?,
             batch: value(&worst.batch)?,
             residual: value(&worst.residual)?,
             cell: worst.cell,
             measure: worst.measure,
-            currency: worst.currency,
+            unit,
         })
     }
 }
@@ -131,18 +162,23 @@ impl TryFrom<WorstOnWire> for WorstCell {
 mod tests {
     use super::*;
 
+    fn unit(text: &str) -> Unit {
+        text.parse().expect("a unit")
+    }
+
     #[test]
     fn values_keep_every_digit() {
-        for code in [None, Some("JPY"), Some("USD"), Some("KWD")] {
-            let currency = code.map(|code| code.parse().expect("known"));
+        for unit in [None, Some(unit("JPY")), Some(unit("USD")), Some(unit("KWD")), Some(unit("#quantity"))] {
             for value in [0, 1, -1, 99, -100, 459_603_958, i128::MAX, i128::MIN + 1] {
-                let text = to_text(value, currency);
-                assert_eq!(from_text(&text, currency).expect("its own text"), value, "{text}");
+                let text = to_text(value, unit.as_ref());
+                assert_eq!(from_text(&text, unit.as_ref()).expect("its own text"), value, "{text}");
             }
         }
-        let usd = Some("USD".parse().expect("known"));
         for text in ["1", "1.2", "1.234", "0x1", "", ".", "1e2", "+1.00"] {
-            assert!(from_text(text, usd).is_err(), "{text}");
+            assert!(from_text(text, Some(&unit("USD"))).is_err(), "{text}");
+        }
+        for text in ["01", "+1", "-0", "1.0", "", "1_000"] {
+            assert!(from_text(text, None).is_err(), "{text}");
         }
     }
 
@@ -152,7 +188,7 @@ mod tests {
             rollup: "total".to_owned(),
             event: "purchase".to_owned(),
             measure: Measure::Money,
-            currency: Some("USD".parse().expect("known")),
+            unit: Some(unit("USD")),
             speed: 459_603_957,
             batch: 459_603_958,
             drift: -1,
@@ -164,6 +200,12 @@ mod tests {
         };
         let json = serde_json::to_value(&row).expect("a row");
         assert_eq!((&json["batch"], &json["reasons"]["late"]), (&"4596039.58".into(), &"-0.01".into()));
+        assert_eq!((&json["currency"], &json["property"]), (&"USD".into(), &serde_json::Value::Null));
         assert_eq!(serde_json::from_value::<ReportRow>(json).expect("its own JSON"), row);
+        let sum = ReportRow { measure: Measure::Sum, unit: Some(unit("#quantity")), ..row };
+        let json = serde_json::to_value(&sum).expect("a row");
+        assert_eq!((&json["batch"], &json["reasons"]["late"]), (&"459.603958".into(), &"-0.000001".into()));
+        assert_eq!((&json["property"], &json["currency"]), (&"quantity".into(), &serde_json::Value::Null));
+        assert_eq!(serde_json::from_value::<ReportRow>(json).expect("its own JSON"), sum);
     }
 }

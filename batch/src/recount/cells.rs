@@ -1,9 +1,8 @@
-//! The exact cells of a few days, at every grain.
+//! The exact cells of a few days, at every grain that is kept.
 
 use hashbrown::{HashMap, HashSet};
 use jiff::civil::Date;
-use reckon_schemas::money::Money;
-use reckon_schemas::sums::SumOverflow;
+use reckon_schemas::sums::{SumOverflow, Unit};
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
@@ -12,7 +11,7 @@ use super::{Exact, User};
 /// One exact cell: what happened in a window on one calendar day of the tenant.
 ///
 /// The day matters where a window of universal time lies in two of them, as an hour does in a zone that is half an hour
-/// off: such a window has one cell for each day, so that settling a day never touches the day beside it. Counts, money
+/// off: such a window has one cell for each day, so that settling a day never touches the day beside it. Counts, sums
 /// and sketches of the two unite; exact numbers of users do not add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
@@ -29,7 +28,7 @@ pub struct Cell {
 /// The cells of a few days.
 #[derive(Debug)]
 pub struct Cells {
-    windows: [WindowCursor; 3],
+    windows: [WindowCursor; Grain::KEPT.len()],
     numbers: HashMap<(u32, Window, Date), u32>,
     cells: Vec<Cell>,
     seen: HashSet<(u32, u128)>,
@@ -40,14 +39,14 @@ impl Cells {
     #[must_use]
     pub fn new(zone: &Zone) -> Self {
         Self {
-            windows: Grain::ALL.map(|grain| WindowCursor::new(grain, zone.clone())),
+            windows: Grain::KEPT.map(|grain| WindowCursor::new(grain, zone.clone())),
             numbers: HashMap::new(),
             cells: Vec::new(),
             seen: HashSet::new(),
         }
     }
 
-    /// Counts one event, which no other delivery was counted for, in all of its groups and at every grain.
+    /// Counts one event, which no other delivery was counted for, in all of its groups and at every grain that is kept.
     ///
     /// # Errors
     /// [`SumOverflow`] if a sum leaves 128 bits.
@@ -56,7 +55,7 @@ impl Cells {
         at: EventTime,
         day: Date,
         groups: &[u32],
-        money: Option<Money>,
+        amounts: &[(Unit, i64)],
         user: Option<User>,
     ) -> Result<(), SumOverflow> {
         let windows = self.windows.each_mut().map(|cursor| cursor.window_at(at));
@@ -66,7 +65,7 @@ impl Cells {
             for window in windows {
                 let number = self.number(*group, window, day);
                 let exact = &mut self.cells[number as usize].exact;
-                exact.add_event(money)?;
+                exact.add_event(amounts)?;
                 new_user = new_user.filter(|user| self.seen.insert((number, user.key)));
                 if let Some(user) = new_user {
                     exact.add_new_user(user);
@@ -114,20 +113,20 @@ mod tests {
     fn coarser_cells_count_every_event_and_each_user_once() {
         let zone = Zone::parse("Europe/Berlin").expect("known");
         let mut cells = Cells::new(&zone);
-        let eur = "EUR".parse().expect("known");
+        let [eur, quantity] = ["EUR", "#quantity"].map(|unit| unit.parse::<Unit>().expect("known"));
         let start = zone.day_start(date(2026, 10, 25));
         // 25 hours, an event every ten minutes, three users in turn.
         for step in 0..150_i64 {
             let at = start.plus_micros(step * 600_000_000);
             let user = User::of("t", &format!("user-{}", step % 3));
-            let money = Some(Money { currency: eur, minor: step });
-            cells.count(at, date(2026, 10, 25), &[0], money, user).expect("small");
+            let amounts = [(eur.clone(), step), (quantity.clone(), 2)];
+            cells.count(at, date(2026, 10, 25), &[0], &amounts, user).expect("small");
         }
         let of = |grain| cells.all().iter().filter(move |cell| cell.window.grain == grain);
-        assert_eq!((of(Grain::Minute).count(), of(Grain::Hour).count(), of(Grain::Day).count()), (150, 25, 1));
+        assert_eq!(Grain::ALL.map(|grain| of(grain).count()), [0, 150, 150, 25, 1]);
         let day = of(Grain::Day).next().expect("one");
         assert_eq!((day.exact.count, day.exact.users_exact, day.exact.users.estimate()), (150, 3, 3));
-        assert_eq!(day.exact.money.get(eur), (0..150).sum::<i128>());
+        assert_eq!((day.exact.sums.get(eur), day.exact.sums.get(quantity)), ((0..150).sum::<i128>(), 300));
         assert_eq!(of(Grain::Hour).map(|cell| cell.exact.users_exact).sum::<u64>(), 75);
         assert_eq!(cells.users_of_days().count(), 3);
     }
@@ -138,8 +137,8 @@ mod tests {
         let mut cells = Cells::new(&zone);
         let midnight = zone.day_start(date(2026, 5, 2));
         let user = User::of("t", "u");
-        cells.count(midnight.plus_micros(-1), date(2026, 5, 1), &[0], None, user).expect("no money");
-        cells.count(midnight, date(2026, 5, 2), &[0], None, user).expect("no money");
+        cells.count(midnight.plus_micros(-1), date(2026, 5, 1), &[0], &[], user).expect("no money");
+        cells.count(midnight, date(2026, 5, 2), &[0], &[], user).expect("no money");
         let hours: Vec<_> = cells.all().iter().filter(|cell| cell.window.grain == Grain::Hour).collect();
         assert_eq!(hours.len(), 2);
         assert_eq!(hours[0].window, hours[1].window);

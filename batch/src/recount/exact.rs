@@ -1,9 +1,14 @@
 //! What batch counts in a cell.
 
 use reckon_schemas::ids::user_key;
+<<<<<<< HEAD
 use reckon_schemas::money::Money;
 use reckon_schemas::sketch::{Sketch, hash_user};
 use reckon_schemas::sums::{SumOverflow, Sums};
+=======
+use reckon_schemas::sketch::{Sketch, hash_user};
+use reckon_schemas::sums::{SumOverflow, Sums, Unit};
+>>>>>>> catalog
 
 /// A user as distinct counts know one: by a 128-bit key where they are exact, by a 64-bit hash in the sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +32,8 @@ impl User {
 pub struct Exact {
     /// Events, each once.
     pub count: u64,
-    /// Sums of money in minor units.
-    pub money: Sums,
+    /// Sums of money and of properties.
+    pub sums: Sums,
     /// Distinct users, by their 128-bit keys.
     pub users_exact: u64,
     /// The same users as a sketch.
@@ -36,13 +41,13 @@ pub struct Exact {
 }
 
 impl Exact {
-    /// Counts one event.
+    /// Counts one event, which adds these amounts.
     ///
     /// # Errors
     /// [`SumOverflow`] if a sum leaves 128 bits.
-    pub fn add_event(&mut self, money: Option<Money>) -> Result<(), SumOverflow> {
-        if let Some(money) = money {
-            self.money.add(money.currency, i128::from(money.minor))?;
+    pub fn add_event(&mut self, amounts: &[(Unit, i64)]) -> Result<(), SumOverflow> {
+        for (unit, amount) in amounts {
+            self.sums.add(unit, i128::from(*amount))?;
         }
         self.count += 1;
         Ok(())

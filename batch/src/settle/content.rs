@@ -36,8 +36,8 @@ pub(crate) fn content_hash<'a>(tenant: &TenantId, groups: &Groups, cells: impl I
         hash.update(line.as_bytes());
         hash.update(&users);
         line.clear();
-        for (currency, minor) in exact.money.iter() {
-            write!(line, " {currency} {minor}").expect("a text can always grow");
+        for (unit, sum) in exact.sums.iter() {
+            write!(line, " {unit} {sum}").expect("a text can always grow");
         }
         line.push('\n');
     }

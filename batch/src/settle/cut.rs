@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::{DimensionValues, Measures};
 use reckon_schemas::lake::UNREADABLE_TENANT;
 use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 use tokio::time::Instant;
 
-use super::rows::{ExceptionRow, ProgressRow, SpeedCellRow};
+use super::rows::{ExceptionRow, OverflowRow, ProgressRow, SpeedCellRow};
 use super::{Store, StoreError};
 use crate::reconcile::Fates;
 use crate::recount::Groups;
@@ -96,6 +98,7 @@ impl SpeedCut {
                 return Ok(None);
             }
             cut.read_refused(store, topic, tenant, span).await?;
+            cut.read_overflowed(store, topic, tenant, span).await?;
         }
         cut.read_unreadable(store, topic).await?;
         Ok(Some(cut))
@@ -121,6 +124,7 @@ impl SpeedCut {
             .param("grain", Grain::Day.name())
             .param("from", span.start.0)
             .param("to", span.end.0);
+        let summed = tenant.summed_properties();
         let mut consistent = true;
         store
             .read("read the speed layer's cells", query, |row: SpeedCellRow| {
@@ -133,7 +137,10 @@ impl SpeedCut {
                     return Ok(());
                 };
                 let group = groups.of_cell(rollup, &row.event, &DimensionValues::new(&row.dimensions));
-                let part = Measures { count: row.count, money: row.money, users: row.users };
+                // Nor has a property that is no longer summed.
+                let is_summed = |unit: &Unit| unit.currency().is_some() || summed.contains(unit);
+                let sums = row.money.iter().filter(|(unit, _)| is_summed(unit)).collect();
+                let part = Measures { count: row.count, sums, users: row.users };
                 let cell = self.cells.entry((group, EventTime(row.window_start))).or_default();
                 cell.merge(&part).map_err(|error| StoreError::Incompatible(error.to_string()))
             })
@@ -141,6 +148,7 @@ impl SpeedCut {
         Ok(consistent)
     }
 
+    /// What came too late for a finer grain only was counted for the day, which is what is compared.
     async fn read_refused(
         &mut self,
         store: &Store,
@@ -151,6 +159,28 @@ impl SpeedCut {
         let query = store
             .query(
                 "SELECT partition, offset, reason FROM speed_exceptions FINAL \
+                 WHERE tenant = {tenant:String} AND topic = {topic:String} AND missed = {missed:String} \
+                 AND occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
+                 AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
+            )
+            .param("tenant", tenant.id.as_str())
+            .param("topic", topic)
+            .param("missed", Grain::Day.name())
+            .param("from", span.start.0)
+            .param("to", span.end.0);
+        store.read("read what the speed layer refused", query, |row| self.refuse(row)).await
+    }
+
+    async fn read_overflowed(
+        &mut self,
+        store: &Store,
+        topic: &str,
+        tenant: &Tenant,
+        span: &Range<EventTime>,
+    ) -> Result<(), StoreError> {
+        let query = store
+            .query(
+                "SELECT partition, offset, dimensions FROM speed_overflows FINAL \
                  WHERE tenant = {tenant:String} AND topic = {topic:String} \
                  AND occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
                  AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
@@ -159,7 +189,17 @@ impl SpeedCut {
             .param("topic", topic)
             .param("from", span.start.0)
             .param("to", span.end.0);
-        store.read("read what the speed layer refused", query, |row| self.refuse(row)).await
+        // A few combinations of dimensions, each kept once, for up to as many records as there are.
+        let mut known: HashSet<Arc<[String]>> = HashSet::new();
+        let overflowed = &mut self.fates.overflowed;
+        store
+            .read("read what the speed layer counted under __other__", query, |row: OverflowRow| {
+                let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
+                let dimensions = known.get_or_insert_with(row.dimensions.as_slice(), |dimensions| dimensions.into());
+                overflowed.insert((row.partition, offset), Arc::clone(dimensions));
+                Ok(())
+            })
+            .await
     }
 
     /// What an older build could not read as an event, batch may be able to.

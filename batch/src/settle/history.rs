@@ -177,15 +177,15 @@ impl Store {
 
 fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
     let incompatible = |error: &dyn std::fmt::Display| StoreError::Incompatible(format!("a row of drift: {error}"));
-    let currency = match row.currency.as_str() {
+    let unit = match row.currency.as_str() {
         "" => None,
-        code => Some(code.parse().map_err(|error| incompatible(&error))?),
+        unit => Some(unit.parse().map_err(|error| incompatible(&error))?),
     };
     let reasons = row.reasons.iter().map(|(name, amount)| Ok((name.parse()?, *amount)));
     let reasons: Result<_, reckon_schemas::settlement::UnknownName> = reasons.collect();
     Ok(Drift {
         measure: measure_named(&row.measure).ok_or_else(|| incompatible(&row.measure))?,
-        currency,
+        unit,
         speed: row.speed,
         batch: row.batch,
         reasons: reasons.map_err(|error| incompatible(&error))?,
@@ -199,10 +199,12 @@ pub(super) fn measure_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Count => "count",
         Measure::Money => "money",
+        Measure::Sum => "sum",
         Measure::Users => "users",
     }
 }
 
 fn measure_named(name: &str) -> Option<Measure> {
-    [Measure::Count, Measure::Money, Measure::Users].into_iter().find(|measure| measure_name(*measure) == name)
+    let measures = [Measure::Count, Measure::Money, Measure::Sum, Measure::Users];
+    measures.into_iter().find(|measure| measure_name(*measure) == name)
 }

@@ -42,7 +42,7 @@ pub(super) struct DriftRow<'a> {
     pub(super) event: &'a str,
     pub(super) dimensions: &'a [String],
     pub(super) measure: &'a str,
-    pub(super) currency: &'a str,
+    pub(super) currency: String,
     pub(super) speed: i128,
     pub(super) batch: i128,
     pub(super) reasons: Vec<(&'a str, i128)>,
@@ -110,6 +110,13 @@ pub(super) struct SpeedCellRow {
 pub(super) struct ProgressRow {
     pub(super) partition: i32,
     pub(super) next_offset: u64,
+}
+
+#[derive(Row, Deserialize)]
+pub(super) struct OverflowRow {
+    pub(super) partition: i32,
+    pub(super) offset: u64,
+    pub(super) dimensions: Vec<String>,
 }
 
 #[derive(Row, Deserialize)]

@@ -99,7 +99,7 @@ impl Store {
                 day: day_number(cell.day),
                 run_id: rows.run_id,
                 count: cell.exact.count,
-                money: &cell.exact.money,
+                money: &cell.exact.sums,
                 users_exact: cell.exact.users_exact,
                 users: &cell.exact.users,
             };
@@ -146,7 +146,7 @@ impl Store {
                     event: &rows.groups.get(cell.group).event,
                     dimensions: &values[cell.group as usize],
                     measure: measure_name(drift.measure),
-                    currency: drift.currency.map_or("", |currency| currency.code()),
+                    currency: drift.unit.as_ref().map(ToString::to_string).unwrap_or_default(),
                     speed: drift.speed,
                     batch: drift.batch,
                     reasons: drift.reasons.iter().map(|(reason, amount)| (reason.name(), *amount)).collect(),

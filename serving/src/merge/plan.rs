@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::settlement::{self, State};
 use reckon_schemas::time::{EventTime, Zone};
-use reckon_schemas::window::Window;
+use reckon_schemas::window::{Grain, Window};
 
 /// Which of the two counts a number comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,9 @@ pub(crate) fn weaker(a: State, b: State) -> State {
 }
 
 fn planned(window: Window, settlements: &Settlements) -> PlannedWindow {
-    let is_settled = settlements.horizon.is_some_and(|horizon| window.end <= horizon);
+    // Batch does not count seconds.
+    let can_settle = Grain::KEPT.contains(&window.grain);
+    let is_settled = can_settle && settlements.horizon.is_some_and(|horizon| window.end <= horizon);
     if !is_settled {
         return PlannedWindow { window, layer: Layer::Speed, state: State::Provisional, days: 0..0 };
     }

@@ -15,7 +15,7 @@ use reckon_schemas::catalog::Tenant;
 use reckon_schemas::time::EventTime;
 use tokio::sync::Semaphore;
 
-use self::params::Query;
+use self::params::{Bounds, Query};
 use self::selection::Selection;
 use crate::answer::Answer;
 use crate::merge::plan::Plan;
@@ -69,7 +69,7 @@ impl Evaluator {
     async fn answer_unhurried(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
         let selection = Selection::new(query, tenant)?;
         let event_now = EventTime::from_timestamp(now);
-        let windows = query.windows(event_now, &tenant.time_zone, self.tuning.windows_max)?;
+        let windows = query.windows(event_now, &tenant.time_zone, self.bounds())?;
         let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
         let settlements = self.stores.clickhouse.settlements(tenant);
         let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
@@ -91,6 +91,10 @@ impl Evaluator {
 }
 
 impl Evaluator {
+    fn bounds(&self) -> Bounds {
+        Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.tuning.seconds_kept }
+    }
+
     /// An answer without Redis is right as of a second or so ago, and says so.
     fn tell_about_redis(&self, error: Option<StoreError>, notes: &mut Vec<String>) {
         let was_away = self.redis_is_away.swap(error.is_some(), Ordering::Relaxed);

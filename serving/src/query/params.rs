@@ -1,6 +1,7 @@
 //! Reading a query's parameters. What comes out is normalised: equal questions are equal values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::civil::Date;
 use reckon_schemas::cell::ROLLUP_DIMENSIONS_MAX;
@@ -15,6 +16,8 @@ const VALUE_BYTES_MAX: usize = 1024;
 const FILTERS_MAX: usize = 64;
 /// Without `from`, this much time before `to` is answered.
 const DEFAULT_SPAN_US: i64 = 24 * 3600 * 1_000_000;
+/// The same for windows of one second, which are gone after a few minutes.
+const DEFAULT_SPAN_OF_SECONDS_US: i64 = 300 * 1_000_000;
 
 /// A question, not yet held against a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +29,15 @@ pub(crate) struct Query {
     pub(crate) filters: BTreeMap<String, BTreeSet<String>>,
     from: Option<Moment>,
     to: Option<Moment>,
+}
+
+/// What bounds the windows of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most windows.
+    pub(crate) windows_max: usize,
+    /// For how long windows of one second are there.
+    pub(crate) seconds_kept: Duration,
 }
 
 /// A border of the range, as it was written: a date means its first instant in the tenant's zone.
@@ -76,16 +88,26 @@ impl Query {
     /// The windows asked for: whole ones, without a gap, at least one and at most `windows_max`.
     ///
     /// # Errors
-    /// 400 if the range is empty, 422 if it has too many windows.
-    pub(crate) fn windows(&self, now: EventTime, zone: &Zone, windows_max: usize) -> Result<Vec<Window>, Problem> {
+    /// 400 if the range is empty, 422 if it has too many windows, or begins with seconds that are gone.
+    pub(crate) fn windows(&self, now: EventTime, zone: &Zone, bounds: Bounds) -> Result<Vec<Window>, Problem> {
+        let Bounds { windows_max, seconds_kept } = bounds;
         let to = self.to.map_or(now.plus_micros(1), |to| to.at(zone));
-        let from = self.from.map_or(to.plus_micros(-DEFAULT_SPAN_US), |from| from.at(zone));
+        let default_us = if self.grain == Grain::Second { DEFAULT_SPAN_OF_SECONDS_US } else { DEFAULT_SPAN_US };
+        let from = self.from.map_or(to.plus_micros(-default_us), |from| from.at(zone));
         if from >= to {
             return Err(Problem::invalid_parameter("from", format!("{from} is not before `to`, which is {to}")));
         }
         let windows: Vec<Window> = self.grain.windows_over(from, to, zone).take(windows_max + 1).collect();
         if windows.len() > windows_max {
             let detail = format!("more than {windows_max} windows: ask for a shorter range or a coarser grain");
+            return Err(Problem::not_answerable("from", detail));
+        }
+        let kept_from = now.plus_micros(-i64::try_from(seconds_kept.as_micros()).unwrap_or(i64::MAX));
+        if self.grain == Grain::Second && from < kept_from {
+            let detail = format!(
+                "windows of 1s are kept for {} s: begin at {kept_from} or later, or ask for windows of 1m",
+                seconds_kept.as_secs()
+            );
             return Err(Problem::not_answerable("from", detail));
         }
         Ok(windows)
@@ -149,6 +171,8 @@ impl Moment {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { windows_max: 100, seconds_kept: Duration::from_secs(600) };
+
     fn parse(text: &str) -> Result<Query, Problem> {
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         let pairs: Vec<(String, String)> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -158,7 +182,7 @@ mod tests {
     fn span(query: &str, zone: &str) -> (usize, String, String) {
         let now = EventTime::from_timestamp("2026-03-30T10:30:30Z".parse().expect("valid"));
         let zone = Zone::parse(zone).expect("known");
-        let windows = parse(query).expect("valid").windows(now, &zone, 100).expect("answerable");
+        let windows = parse(query).expect("valid").windows(now, &zone, BOUNDS).expect("answerable");
         (windows.len(), windows[0].start.to_string(), windows[windows.len() - 1].end.to_string())
     }
 
@@ -203,10 +227,21 @@ mod tests {
 
     #[test]
     fn ranges_are_bounded() {
-        let windows = |query: &str| parse(query).expect("readable").windows(EventTime(0), &Zone::UTC, 100);
+        let windows = |query: &str| parse(query).expect("readable").windows(EventTime(0), &Zone::UTC, BOUNDS);
         let status = |query: &str| windows(query).expect_err(query).status;
         assert_eq!(status("metric=m&grain=1m&from=1900-01-01&to=9998-01-01"), 422);
         assert_eq!(status("metric=m&from=2026-01-02&to=2026-01-01"), 400);
         assert_eq!(status("metric=m&from=2026-01-01&to=2026-01-01"), 400);
+        let seconds = "metric=m&grain=1s&to=1970-01-01T00:00:00Z&from=1969-12-31T23";
+        assert_eq!(windows(&format!("{seconds}:58:21Z")).expect("kept").len(), 99);
+        let bounds = Bounds { windows_max: 1000, ..BOUNDS };
+        let query = |from: &str| parse(&format!("{seconds}:{from}")).expect("readable");
+        let windows = |from| query(from).windows(EventTime(0), &Zone::UTC, bounds);
+        assert_eq!(windows("50:00Z").expect("kept").len(), 600);
+        let gone = windows("49:59Z").expect_err("gone");
+        assert_eq!((gone.status, gone.parameter), (422, Some("from")));
+        assert!(gone.detail.contains("1969-12-31T23:50:00Z") && gone.detail.contains("1m"), "{}", gone.detail);
+        let seconds = parse("metric=m&grain=1s").expect("readable");
+        assert_eq!(seconds.windows(EventTime(0), &Zone::UTC, bounds).expect("the default").len(), 301);
     }
 }

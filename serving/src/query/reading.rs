@@ -33,7 +33,7 @@ impl Evaluator {
     ) -> Result<Counted, Problem> {
         let zero = match selection.measure {
             Measure::Users => Tally::sketched_users(Sketch::new()),
-            Measure::Count | Measure::Money => Tally::Sum(0),
+            Measure::Count | Measure::Money | Measure::Sum => Tally::Sum(0),
         };
         let batch = self.read_batch(selection, plan, &tenant.time_zone);
         let speed = self.read_speed(selection, plan, progress, redis_error);
@@ -151,6 +151,9 @@ impl Evaluator {
         redis_error: Option<StoreError>,
     ) -> Result<(Vec<Cell>, Option<StoreError>), Problem> {
         let windows = plan.windows_of(Layer::Speed);
+        if selection.grain == Grain::Second {
+            return self.read_seconds(selection, plan, windows, redis_error).await;
+        }
         let fresh = fresh_windows(plan, windows.clone(), progress, self.tuning.fresh_windows_max);
         let clickhouse = &self.stores().clickhouse;
         let kept = |windows: Range<usize>| async {
@@ -168,6 +171,24 @@ impl Evaluator {
         let (shares, redis_error) = shares.map_err(|error| store_problem(&error))?;
         cells.extend(shares.into_cells(&selection.by).map_err(|error| merge_problem(&error))?);
         Ok((cells, redis_error))
+    }
+
+    /// Windows of one second are in Redis only; without it there is no answer, rather than a zero.
+    async fn read_seconds(
+        &self,
+        selection: &Selection,
+        plan: &Plan,
+        windows: Range<usize>,
+        redis_error: Option<StoreError>,
+    ) -> Result<(Vec<Cell>, Option<StoreError>), Problem> {
+        if let Some(error) = redis_error {
+            return Err(store_problem(&error));
+        }
+        let windows: Vec<Window> = windows.map(|index| *plan.window(index)).collect();
+        let mut shares = FreshShares::default();
+        self.overlay(selection, &windows, &mut shares).await.map_err(|error| store_problem(&error))?;
+        let cells = shares.into_cells(&selection.by).map_err(|error| merge_problem(&error))?;
+        Ok((cells, None))
     }
 
     /// ClickHouse's shares, replaced by those of Redis that are newer.
@@ -211,7 +232,7 @@ impl Evaluator {
                 newer.push(cell);
             }
         }
-        match (selection.measure, selection.currency) {
+        match (selection.measure, &selection.unit) {
             (Measure::Users, _) => {
                 let sketches = redis.users(tenant, rollup, &selection.event, &newer).await?;
                 for (cell, sketch) in newer.iter().zip(sketches) {
@@ -220,10 +241,10 @@ impl Evaluator {
                     shares.offer(share(cell), cell.totals.version, Tally::sketched_users(sketch));
                 }
             }
-            (_, currency) => {
+            (_, unit) => {
                 for cell in &newer {
                     let totals = &cell.totals;
-                    let amount = currency.map_or(i128::from(totals.count), |currency| totals.money.get(currency));
+                    let amount = unit.as_ref().map_or(i128::from(totals.count), |unit| totals.sums.get(unit));
                     shares.offer(share(cell), totals.version, Tally::Sum(amount));
                 }
             }

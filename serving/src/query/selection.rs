@@ -4,7 +4,7 @@
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::money::Currency;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::window::Grain;
 
 use super::params::Query;
@@ -16,7 +16,8 @@ pub(crate) struct Selection {
     pub(crate) tenant: TenantId,
     pub(crate) event: String,
     pub(crate) measure: Measure,
-    pub(crate) currency: Option<Currency>,
+    /// For sums: what they are in.
+    pub(crate) unit: Option<Unit>,
     pub(crate) rollup: Rollup,
     pub(crate) grain: Grain,
     /// The dimensions that are grouped by, as positions in the rollup.
@@ -31,8 +32,9 @@ impl Selection {
     /// # Errors
     /// 404 if the tenant has no such metric, 422 if none of its rollups has all the dimensions.
     pub(crate) fn new(query: &Query, tenant: &Tenant) -> Result<Self, Problem> {
-        let Metric { event, measure, currency, .. } =
-            tenant.metric(&query.metric).ok_or_else(|| Problem::not_found("there is no metric of this name"))?.clone();
+        let metric = tenant.metric(&query.metric);
+        let metric = metric.ok_or_else(|| Problem::not_found("there is no metric of this name"))?;
+        let (unit, Metric { event, measure, .. }) = (metric.unit(), metric.clone());
         let rollup = smallest_rollup(query, tenant)?;
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
         let by = query.by.iter().filter_map(position).collect();
@@ -41,7 +43,7 @@ impl Selection {
             .iter()
             .filter_map(|(dimension, values)| Some((position(dimension)?, values.iter().cloned().collect())));
         let filters = filters.collect();
-        Ok(Self { tenant: tenant.id.clone(), event, measure, currency, rollup, grain: query.grain, by, filters })
+        Ok(Self { tenant: tenant.id.clone(), event, measure, unit, rollup, grain: query.grain, by, filters })
     }
 
     /// The same cells, not grouped.
@@ -59,15 +61,17 @@ impl Selection {
         match self.measure {
             Measure::Count => "count",
             Measure::Money => "money",
+            Measure::Sum => "sum",
             Measure::Users => "users",
         }
     }
 
-    /// The unit of the numbers.
-    pub(crate) fn unit(&self) -> &'static str {
-        match (self.measure, self.currency) {
+    /// The name of the numbers' unit.
+    pub(crate) fn unit_name(&self) -> &str {
+        match (self.measure, &self.unit) {
             (Measure::Users, _) => "users",
-            (_, Some(currency)) => currency.code(),
+            (_, Some(Unit::Currency(currency))) => currency.code(),
+            (_, Some(Unit::Property(name))) => name,
             _ => "events",
         }
     }

@@ -1,6 +1,5 @@
 //! From merged numbers to the answer that is sent: units, provenance, gaps.
 
-use reckon_schemas::catalog::Measure;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::time::EventTime;
 
@@ -38,7 +37,7 @@ pub(super) fn answer(
         tenant: tenant.id.to_string(),
         metric: query.metric.clone(),
         measure: selection.measure,
-        unit: selection.unit().to_owned(),
+        unit: selection.unit_name().to_owned(),
         grain: selection.grain.to_string(),
         time_zone: tenant.time_zone.name().to_owned(),
         rollup: selection.rollup.name().to_owned(),
@@ -141,9 +140,9 @@ impl<'a> Words<'a> {
     }
 
     fn in_unit(&self, amount: i128) -> Value {
-        match (self.selection.measure, self.selection.currency) {
-            (Measure::Money, Some(currency)) => Value::Decimal(currency.format_minor(amount)),
-            _ => Value::Integer(amount),
+        match &self.selection.unit {
+            Some(unit) => Value::Decimal(unit.format(amount)),
+            None => Value::Integer(amount),
         }
     }
 }

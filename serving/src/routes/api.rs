@@ -44,13 +44,16 @@ pub(crate) struct MetricAnswer {
     name: String,
     /// The events that count.
     event: String,
-    /// What is counted of them: `count`, `money` or `users`.
+    /// What is counted of them: `count`, `money`, `sum` or `users`.
     #[schema(value_type = String)]
     measure: Measure,
     /// For money: its ISO 4217 code.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     currency: Option<reckon_schemas::money::Currency>,
+    /// For sums: of which property.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    property: Option<String>,
 }
 
 /// Answers a question about one metric.
@@ -60,9 +63,9 @@ pub(crate) struct MetricAnswer {
 #[utoipa::path(get, path = "/v1/query", tag = "read", security(("read_key" = [])),
     params(
         ("metric" = String, Query, description = "A metric of the catalog"),
-        ("from" = Option<String>, Query, description = "The first instant: RFC 3339, or a date, which means its first instant in the tenant's zone. 24 hours before `to` by default; widened to whole windows"),
+        ("from" = Option<String>, Query, description = "The first instant: RFC 3339, or a date, which means its first instant in the tenant's zone. 24 hours before `to` by default, 5 minutes for `1s`; widened to whole windows"),
         ("to" = Option<String>, Query, description = "The first instant after the range, written likewise; now by default"),
-        ("grain" = Option<String>, Query, description = "`1m`, `1h` (the default) or `1d`, the calendar day in the tenant's zone"),
+        ("grain" = Option<String>, Query, description = "`1s`, `1m`, `5m`, `1h` (the default) or `1d`, the calendar day in the tenant's zone. Seconds are kept for ten minutes only, and never settled"),
         ("by" = Option<String>, Query, description = "Dimensions to group by, separated by commas; some rollup of the catalog has to have them all"),
         ("filter" = Option<Vec<String>>, Query, description = "`dimension:value`, as often as needed: values of one dimension are alternatives, dimensions have to hold all"),
     ),
@@ -145,6 +148,7 @@ pub(crate) async fn catalog(reader: Reader) -> Response {
         event: metric.event.clone(),
         measure: metric.measure,
         currency: metric.currency,
+        property: metric.property.clone(),
     };
     fresh(Json(CatalogAnswer {
         tenant: tenant.id.to_string(),

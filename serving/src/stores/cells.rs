@@ -42,7 +42,7 @@ macro_rules! key {
 /// Sums of 128 bits are added in 256, so that what does not fit is seen instead of wrapped.
 macro_rules! amount {
     () => {
-        "toInt256(if({measure:String} = 'money', money[{currency:String}], toInt128(count)))"
+        "toInt256(if({unit:String} = '', toInt128(count), money[{unit:String}]))"
     };
 }
 
@@ -234,7 +234,7 @@ impl ClickHouse {
         for row in rows {
             let tally = match selection.measure {
                 Measure::Users => Tally::sketched_users(sketch(&row.sketch)?),
-                Measure::Count | Measure::Money => Tally::Sum(amount(&row.value)?),
+                Measure::Count | Measure::Money | Measure::Sum => Tally::Sum(amount(&row.value)?),
             };
             let version = i64::try_from(row.version).map_err(|_| broken("a version beyond 63 bits"))?;
             let window_start = EventTime(row.start);
@@ -286,7 +286,7 @@ fn selected(statement: Statement, selection: &Selection) -> Statement {
         .bind("filter_values", filter_values)
         .bind("by", by)
         .bind("measure", selection.measure_name())
-        .bind("currency", selection.currency.map_or("", |currency| currency.code()))
+        .bind("unit", selection.unit.as_ref().map(ToString::to_string).unwrap_or_default())
 }
 
 fn windows(statement: Statement, selection: &Selection, (from, to): Span) -> Statement {

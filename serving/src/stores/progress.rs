@@ -73,8 +73,13 @@ impl Stores {
         let mut progress = SpeedProgress::default();
         for row in kept? {
             let next_offset = i64::try_from(row.next_offset).unwrap_or(i64::MAX);
-            let watermark = row.watermark_us.map(EventTime);
-            progress.offer(row.partition, Progress { next_offset, watermark, written_at_ms: row.written_at_ms });
+            let kept = Progress {
+                next_offset,
+                watermark: row.watermark_us.map(EventTime),
+                written_at_ms: row.written_at_ms,
+                log_time_ms: 0,
+            };
+            progress.offer(row.partition, kept);
         }
         match fresh {
             Ok(fresh) => {
@@ -97,6 +102,7 @@ mod tests {
             next_offset,
             watermark: watermark.map(EventTime),
             written_at_ms,
+            log_time_ms: 0,
         };
         assert_eq!((progress.watermark(), progress.lag_ms(Timestamp::UNIX_EPOCH)), (None, None));
         progress.offer(0, at(5, Some(50), 1_000));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clickhouse::Row;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::money::Currency;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use serde::Deserialize;
 
@@ -94,13 +95,13 @@ impl ClickHouse {
 }
 
 fn row(row: DriftRow) -> Result<ReconciliationRow, StoreError> {
-    let currency: Option<Currency> = match row.currency.as_str() {
+    let unit: Option<Unit> = match row.currency.as_str() {
         "" => None,
-        code => Some(code.parse().map_err(|error| broken(format!("drift: {error}")))?),
+        unit => Some(unit.parse().map_err(|error| broken(format!("drift: {error}")))?),
     };
     let amount = |text: &str| text.parse::<i128>().map_err(|_| broken(format!("drift: the sum {text}")));
-    let value = |amount: i128| match currency {
-        Some(currency) => Value::Decimal(currency.format_minor(amount)),
+    let value = |amount: i128| match &unit {
+        Some(unit) => Value::Decimal(unit.format(amount)),
         None => Value::Integer(amount),
     };
     let (speed, batch) = (amount(&row.speed_sum)?, amount(&row.batch_sum)?);
@@ -119,6 +120,10 @@ fn row(row: DriftRow) -> Result<ReconciliationRow, StoreError> {
         error_bound: value(i128::from(row.error_bound_sum)),
         cells: row.cells,
         cells_with_residual: row.cells_with_residual,
-        currency: row.currency,
+        currency: unit.as_ref().and_then(Unit::currency).map_or("", Currency::code).to_owned(),
+        property: match &unit {
+            Some(Unit::Property(name)) => Some(name.to_string()),
+            _ => None,
+        },
     })
 }

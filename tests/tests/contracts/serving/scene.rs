@@ -20,7 +20,7 @@ use reckon_schemas::kafka::Topics;
 use reckon_schemas::redis_keys::{self, CellTotals};
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores;
-use reckon_schemas::sums::Sums;
+use reckon_schemas::sums::{Sums, Unit};
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::Grain;
 use reckon_serving::{Config, Tuning};
@@ -119,9 +119,9 @@ impl Scene {
         let mut connection = client.get_multiplexed_async_connection().await?;
         let zone = Zone::parse("America/New_York")?;
         let window = Grain::Day.window_at(at("2026-03-09T16:00:00Z")?, &zone);
-        let mut money = Sums::new();
-        money.add("USD".parse()?, cents)?;
-        let totals = CellTotals { version, count: 6, money }.encode();
+        let mut sums = Sums::new();
+        sums.add("USD".parse::<Unit>()?, cents)?;
+        let totals = CellTotals { version, count: 6, sums }.encode();
         let sketch = sketch(200..206).to_redis();
         let mut write = redis::pipe();
         for (rollup, values) in [("total", DimensionValues::default()), ("department", DimensionValues::new(&["DRUG"]))]
