@@ -51,7 +51,7 @@ pub(crate) async fn run(settings: &Settings, parts: &[Part], shutdown: Cancellat
         return Ok(());
     }
     if let Some(address) = settings.listen.metrics {
-        metrics::serve(address)?;
+        metrics::serve(address, shutdown.clone()).await?;
     }
     start(settings, parts, &shutdown).await?.wait(shutdown).await
 }

@@ -5,16 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashbrown::HashMap;
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Measures;
-<<<<<<< HEAD
-use reckon_schemas::money::{Currency, Money};
-use reckon_schemas::settlement::Reason;
-use reckon_schemas::sketch::Sketch;
-use reckon_schemas::sums::SumOverflow;
-=======
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::{SumOverflow, Unit};
->>>>>>> catalog
 
 use super::{Counted, Fate};
 use crate::recount::{Exact, User};

@@ -1,14 +1,8 @@
 //! What batch counts in a cell.
 
 use reckon_schemas::ids::user_key;
-<<<<<<< HEAD
-use reckon_schemas::money::Money;
-use reckon_schemas::sketch::{Sketch, hash_user};
-use reckon_schemas::sums::{SumOverflow, Sums};
-=======
 use reckon_schemas::sketch::{Sketch, hash_user};
 use reckon_schemas::sums::{SumOverflow, Sums, Unit};
->>>>>>> catalog
 
 /// A user as distinct counts know one: by a 128-bit key where they are exact, by a 64-bit hash in the sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
