@@ -14,6 +14,7 @@ mod nightly;
 mod parts;
 mod prepare;
 mod progress;
+mod raw;
 mod report;
 mod shutdown;
 
