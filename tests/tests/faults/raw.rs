@@ -38,7 +38,7 @@ async fn kill_in_mid_block_neither_loses_nor_repeats() -> Result<()> {
         reader.kill()?;
         killed_at_work += usize::from(count(&world, "raw_events").await? < before + part.len() as u64 * 9 / 10);
     }
-    eprintln!("{killed_at_work} of 6 lives ended in mid-work, seed {seed:#x}");
+    ensure!(killed_at_work >= 3, "only {killed_at_work} of 6 lives ended with work left: not a test (seed {seed:#x})");
     let mut reader = world.start("raw")?;
     let all = distinct.len() as u64;
     until("every event", PATIENCE, || async { Ok(count(&world, "raw_events").await? >= all) }).await?;
@@ -95,15 +95,18 @@ async fn the_log_waits_for_clickhouse() -> Result<()> {
     let stack = Stack::own("raw-away")?;
     let world = World::with_tuning(&stack, TUNING)?;
     let seed = 0x5eed_0034;
-    let mut sent = purchases(seed, 60_000);
-    // Texts that are large in memory and small on the wire: 240 MB in all.
-    sent.iter_mut().for_each(|purchase| purchase.store = format!("{:0>4000}", purchase.store));
+    let mut sent = purchases(seed, 120_000);
+    // Texts that are large in memory and small on the wire.
+    for purchase in &mut sent {
+        purchase.store = format!("{:0>1000}", purchase.store);
+        purchase.department = format!("{:_>1000}", purchase.department);
+    }
     let (before, during) = sent.split_at(1_000);
     let mut reader = world.start("raw")?;
     produce(&world, before).await?;
     until("the reader to be at work", PATIENCE, || async { Ok(count(&world, "raw_events").await? == 1_000) }).await?;
     stack.kill(Service::ClickHouse)?;
-    for part in during.chunks(10_000) {
+    for part in during.chunks(20_000) {
         produce(&world, part).await?;
     }
     until("reading to pause", PATIENCE, || async { Ok(reader.log().contains("reading raw events pauses")) }).await?;
@@ -111,7 +114,7 @@ async fn the_log_waits_for_clickhouse() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(15)).await;
     ensure!(!reader.has_ended()?, "{}", reader.log());
     let resident_mb = reader.resident_bytes()? / 1_000_000;
-    eprintln!("{resident_mb} MB resident while 236 MB wait in the log");
+    eprintln!("{resident_mb} MB resident while 250 MB wait in the log");
     ensure!(
         resident_mb < 160,
         "{resident_mb} MB are resident: more waits than two blocks and what the client reads ahead"
