@@ -1,8 +1,9 @@
-//! A way to a server that loses answers: the request arrives and is carried out, and its sender never hears of it.
+//! A way to a server that loses answers (the request arrives and is carried out, and its sender never hears of it), or
+//! lets no request through.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +21,7 @@ pub struct Proxy {
 struct State {
     to_lose: AtomicUsize,
     lost: AtomicUsize,
+    closed: AtomicBool,
 }
 
 impl Proxy {
@@ -43,6 +45,11 @@ impl Proxy {
         self.state.to_lose.fetch_add(count, Ordering::SeqCst);
     }
 
+    /// Whether connections are cut at the first byte of a request, which then does not arrive.
+    pub fn close(&self, closed: bool) {
+        self.state.closed.store(closed, Ordering::SeqCst);
+    }
+
     /// How many answers were lost.
     pub fn lost(&self) -> usize {
         self.state.lost.load(Ordering::SeqCst)
@@ -60,8 +67,17 @@ async fn carry(client: TcpStream, server: String, state: Arc<State>) -> io::Resu
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let requests = async {
-        tokio::io::copy(&mut from_client, &mut to_server).await?;
-        to_server.shutdown().await
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            let read = from_client.read(&mut bytes).await?;
+            if read == 0 {
+                return to_server.shutdown().await;
+            }
+            if state.closed.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            to_server.write_all(&bytes[..read]).await?;
+        }
     };
     let answers = async {
         let mut bytes = vec![0; 64 * 1024];

@@ -22,20 +22,32 @@ fn purchases(seed: u64, count: usize) -> Vec<Purchase> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_in_mid_block_neither_loses_nor_repeats() -> Result<()> {
-    let world = World::with_tuning(&Stack::shared()?, TUNING)?;
+    let mut stack = Stack::shared()?;
+    let proxy = Proxy::before(&stack.clickhouse).await?;
+    stack.clickhouse.clone_from(&proxy.url);
+    let world = World::with_tuning(&stack, TUNING)?;
     let seed = 0x5eed_0032;
     let mut random = StdRng::seed_from_u64(seed);
     let distinct = purchases(seed, 24_000);
     let delivered = deliveries(&distinct, seed, 0.02, 400);
     let mut killed_at_work = 0;
-    for part in delivered.chunks(delivered.len().div_ceil(6)) {
+    for (life, part) in delivered.chunks(delivered.len().div_ceil(6)).enumerate() {
         let before = count(&world, "raw_events").await?;
         let mut reader = world.start("raw")?;
-        produce(&world, part).await?;
+        let (first, rest) = part.split_at(part.len() / 2);
+        produce(&world, first).await?;
         until("this life to write something", PATIENCE, || async { Ok(count(&world, "raw_events").await? > before) })
             .await?;
+        // Every second life ends for certain with a block that was read, and did not arrive.
+        proxy.close(life % 2 == 1);
+        produce(&world, rest).await?;
+        if life % 2 == 1 {
+            let failed = || reader.log().matches("repeating until it does").count();
+            until("a block to fail", PATIENCE, || async { Ok(failed() > life / 2) }).await?;
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
         reader.kill()?;
+        proxy.close(false);
         killed_at_work += usize::from(count(&world, "raw_events").await? < before + part.len() as u64 * 9 / 10);
     }
     ensure!(killed_at_work >= 3, "only {killed_at_work} of 6 lives ended with work left: not a test (seed {seed:#x})");
