@@ -16,6 +16,7 @@ mod nightly;
 mod parts;
 mod prepare;
 mod progress;
+mod raw;
 mod report;
 mod shutdown;
 

@@ -3,7 +3,6 @@
 
 mod clickhouse;
 mod history;
-mod patience;
 mod redis;
 mod redis_cells;
 
@@ -18,7 +17,7 @@ pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
 use super::windows::{Exception, FlushedCell, Overflow, Sink};
-use patience::Patience;
+use crate::patience::Patience;
 
 /// One partition's part of a batch.
 #[derive(Debug)]
