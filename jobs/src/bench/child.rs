@@ -26,10 +26,12 @@ impl Process {
         command.arg("--config").arg(config).args(["--log-format", "text", part]);
         // The file alone says what it does.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RECKON_") && name != "RECKON_LOG" {
+            if name.to_string_lossy().starts_with("RECKON_") {
                 command.env_remove(name);
             }
         }
+        // Its log is read for when it begins.
+        command.env("RECKON_LOG", "info");
         Self::start(command, log)
     }
 

@@ -114,7 +114,6 @@ fn make(day: &Day, thread: u64, blocks: &SyncSender<Vec<Message>>) -> Counting {
         let block = (first..(first + BLOCK).min(day.deliveries)).map(|place| {
             let original = day.original(place);
             let (made, occurred_at) = day.event(original);
-            counting.delivered(&made);
             if original == place {
                 counting.add(&made, occurred_at.0 - day.start.0);
             }

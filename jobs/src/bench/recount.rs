@@ -18,8 +18,6 @@ pub(crate) struct Counting {
     cells: Vec<(u64, i128)>,
     /// Tenant and name: one bit a user.
     users: Vec<Vec<u64>>,
-    /// Cents of all deliveries.
-    delivered_minor: i128,
 }
 
 /// The exact count of a day.
@@ -29,8 +27,6 @@ pub(crate) struct Recount {
     pub(crate) start: EventTime,
     pub(crate) deliveries: u64,
     pub(crate) repeated: u64,
-    /// The cents of all deliveries, each repetition counted again.
-    pub(crate) delivered_minor: i64,
     /// Every cell of an hour that has events.
     pub(crate) cells: Vec<HourCell>,
     /// How many distinct users each tenant and event name has on that day.
@@ -53,7 +49,7 @@ impl Counting {
     pub(crate) fn new() -> Self {
         let cells = TENANTS * NAMES.len() * COUNTRIES.len() * DEVICES.len() * HOURS;
         let words = (USERS as usize).div_ceil(64);
-        Self { cells: vec![(0, 0); cells], users: vec![vec![0; words]; TENANTS * NAMES.len()], delivered_minor: 0 }
+        Self { cells: vec![(0, 0); cells], users: vec![vec![0; words]; TENANTS * NAMES.len()] }
     }
 
     /// Counts an event that was not there before.
@@ -67,11 +63,6 @@ impl Counting {
         self.users[series][made.user as usize / 64] |= 1 << (made.user % 64);
     }
 
-    /// Notes a delivery, repeated or not.
-    pub(crate) fn delivered(&mut self, made: &Made) {
-        self.delivered_minor += i128::from(made.minor.unwrap_or(0));
-    }
-
     pub(crate) fn merge(&mut self, other: &Counting) {
         for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
             cell.0 += more.0;
@@ -80,7 +71,6 @@ impl Counting {
         for (words, more) in self.users.iter_mut().flatten().zip(other.users.iter().flatten()) {
             *words |= more;
         }
-        self.delivered_minor += other.delivered_minor;
     }
 
     pub(crate) fn finish(&self, start: EventTime, deliveries: u64, repeated: u64) -> Result<Recount> {
@@ -105,8 +95,7 @@ impl Counting {
             (index(series / NAMES.len()), index(series % NAMES.len()), distinct)
         });
         let users = users.filter(|(_, _, distinct)| *distinct > 0).collect();
-        let delivered_minor = i64::try_from(self.delivered_minor).context("the sum of the day leaves 64 bits")?;
-        Ok(Recount { start, deliveries, repeated, delivered_minor, cells, users })
+        Ok(Recount { start, deliveries, repeated, cells, users })
     }
 }
 

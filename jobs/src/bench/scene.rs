@@ -50,7 +50,9 @@ impl Scene {
         write(&config, &toml::to_string(&settings)?)?;
         let scene = Self { settings, config, folder, write_keys: write_keys.into_iter().map(|new| new.key).collect() };
         scene.refuse_foreign_redis().await?;
+        // A line that was interrupted may have left these.
         scene.drop_database().await?;
+        scene.remove_snapshots()?;
         prepare::everything(&scene.settings, &CancellationToken::new()).await?;
         Ok(scene)
     }
@@ -70,11 +72,17 @@ impl Scene {
     pub(crate) async fn clear(self) -> Result<()> {
         redis::cmd("FLUSHDB").query_async::<()>(&mut self.redis().await?).await?;
         self.drop_database().await?;
+        self.remove_snapshots()
+    }
+
+    fn remove_snapshots(&self) -> Result<()> {
         let lake = self.folder.join("lake");
-        if lake.exists() {
-            std::fs::remove_dir_all(&lake).with_context(|| format!("cannot remove {}", lake.display()))?;
+        match std::fs::remove_dir_all(&lake) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", lake.display()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// At the end Redis is emptied, so what is in it must not be somebody's.
