@@ -12,6 +12,7 @@ mod flink;
 mod freshness;
 mod http;
 mod progress;
+mod raw;
 mod recount;
 mod scene;
 mod table;
@@ -48,6 +49,8 @@ enum Line {
     Worker(worker::Arguments),
     /// Count the topic with Apache Flink: one-minute count, sum and distinct users of the rollup `total`.
     Flink(flink::Arguments),
+    /// Bring the topic's events as they are into ClickHouse.
+    Raw,
     /// Fill a topic whose events belong to this many cells, and count it: throughput and memory.
     Cells(cells::Arguments),
     /// Send events to a collector as fast as it acknowledges them.
@@ -73,6 +76,7 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments, shutdown: Canc
             Line::Count => count::run(&settings),
             Line::Worker(arguments) => worker::run(&settings, &dir, &arguments).await,
             Line::Flink(arguments) => flink::run(&settings, &dir, &arguments).await,
+            Line::Raw => raw::run(&settings, &dir).await,
             Line::Cells(arguments) => cells::run(&settings, &dir, &arguments).await,
             Line::Collect(arguments) => collect::run(&settings, &dir, &arguments).await,
             Line::Freshness(arguments) => freshness::run(&settings, &dir, &arguments).await,

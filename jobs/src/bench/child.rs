@@ -24,7 +24,11 @@ impl Process {
     pub(crate) fn reckon(config: &Path, part: &str, log: PathBuf) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--config").arg(config).args(["--log-format", "text", part]);
-        // The file alone says what it does.
+        Self::start_clean(command, log)
+    }
+
+    /// Starts a command without this process's settings, so that its configuration file alone says what it does.
+    pub(crate) fn start_clean(mut command: Command, log: PathBuf) -> Result<Self> {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RECKON_") {
                 command.env_remove(name);

@@ -93,6 +93,7 @@ fn row(line: &Value, run: &Run<'_>) -> Row {
         details,
         wanted: wanted.to_owned(),
     };
+    let doubtful = if line["plausible"] == false { "; ITS COUNT IS WRONG" } else { "" };
     match what {
         "fill" => plain(
             "fill the topic".to_owned(),
@@ -103,7 +104,11 @@ fn row(line: &Value, run: &Run<'_>) -> Row {
         "worker" => worker_row(line, run, own, &basics, &ratio),
         "flink" => plain(
             "Flink, 1 rollup, 1-minute windows".to_owned(),
-            format!("{basics}, {} MB; with the start of its JVM {} s", megabytes(line), line["seconds_with_start"]),
+            format!(
+                "{basics}, {} MB{doubtful}; with the start of its JVM {} s",
+                megabytes(line),
+                line["seconds_with_start"]
+            ),
             "",
         ),
         "cells" => {
@@ -127,7 +132,13 @@ fn row(line: &Value, run: &Run<'_>) -> Row {
         "freshness" => freshness_row(line, own),
         "raw" => plain(
             "raw events into ClickHouse".to_owned(),
-            format!("{} rows in {} s, {} of 2 cores", line["rows"], line["seconds"], number(&line["cores"])),
+            format!(
+                "{} rows in {} s, {} cores; with all it needs beside it {}",
+                line["rows"],
+                line["seconds"],
+                number(&line["cores"]),
+                number(&line["cores_of_the_machine"])
+            ),
             "",
         ),
         other => plain(other.to_owned(), line.to_string(), ""),

@@ -1,6 +1,6 @@
 //! What a process has used so far, from the kernel's own accounts.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::rounded;
@@ -65,6 +65,15 @@ impl Usage {
     }
 }
 
+/// For how many seconds all processors together have worked since the machine started, whoever for.
+pub(crate) fn machine_busy_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let fields: Vec<f64> = stat.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    // User, nice, system, idle, waiting for disks, interrupts twice, stolen.
+    let [user, nice, system, _, _, interrupts, soft, _] = fields[..] else { bail!("/proc/stat has no times") };
+    Ok((user + nice + system + interrupts + soft) / TICKS_PER_SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +81,7 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         let usage = Usage::of(std::process::id()).expect("it runs");
+        assert!(machine_busy_seconds().expect("a kernel that counts") >= usage.cpu_seconds());
         assert!(usage.rss_bytes > 1_000_000 && usage.rss_bytes_max >= usage.rss_bytes, "{usage:?}");
     }
 }
