@@ -145,3 +145,46 @@ impl Recount {
         Ok(expected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::bench::events::{Day, Population};
+    use reckon_schemas::event::Event;
+
+    #[test]
+    fn it_is_what_the_messages_say() {
+        let day = Day { population: Population::new().expect("valid"), seed: 1, start: EventTime(0), deliveries: 3000 };
+        let mut counting = Counting::new();
+        let (mut seen, mut users) = (HashSet::new(), HashSet::new());
+        let mut by_message = Expected::new();
+        for place in 0..day.deliveries {
+            let original = day.original(place);
+            let (made, occurred_at) = day.event(original);
+            if original == place {
+                counting.add(&made, occurred_at.0);
+            }
+            let message = day.message(place, original, &made, occurred_at);
+            let event = Event::decode(&message.payload).expect("readable").into_owned();
+            if !seen.insert(event.id.to_string()) {
+                continue;
+            }
+            users.insert((event.tenant.to_string(), event.name.to_string(), event.user.to_string()));
+            let key = CellKey {
+                tenant: event.tenant.to_string(),
+                event: event.name.to_string(),
+                dimensions: vec![event.properties.get("country").expect("there").to_owned()],
+                start: EventTime(event.occurred_at.0 / HOUR_US * HOUR_US),
+            };
+            let cell = by_message.entry(key).or_default();
+            cell.0 += 1;
+            cell.1 += event.money.map_or(0, |money| i128::from(money.minor));
+        }
+        let recount = counting.finish(day.start, day.deliveries, day.repeated()).expect("fits");
+        assert_eq!(recount.expected(&["country".to_owned()], false).expect("known"), by_message);
+        assert_eq!(recount.users.iter().map(|(_, _, distinct)| *distinct).sum::<u64>(), users.len() as u64);
+        assert_eq!(seen.len() as u64, day.deliveries - day.repeated());
+    }
+}

@@ -2,6 +2,7 @@
 //! Redis, a folder for snapshots; and all of it is removed afterwards.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::access::Scope;
@@ -12,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::events::{TENANTS, tenant};
 use crate::config::Settings;
 use crate::{keys, prepare};
+
+/// Forgetting millions of cells takes its time.
+const REDIS_ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// A line's surroundings.
 pub(crate) struct Scene {
@@ -60,7 +64,8 @@ impl Scene {
     /// A connection to Redis.
     pub(crate) async fn redis(&self) -> Result<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.settings.redis.url.as_str())?;
-        client.get_multiplexed_async_connection().await.context("connecting to Redis")
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_ANSWER_MAX));
+        client.get_multiplexed_async_connection_with_config(&config).await.context("connecting to Redis")
     }
 
     /// A client of the line's own database.

@@ -20,6 +20,7 @@ use super::{rate, rounded};
 use crate::config::Settings;
 
 const POLL: Duration = Duration::from_millis(50);
+const START_POLL: Duration = Duration::from_millis(5);
 const START_MAX: Duration = Duration::from_secs(60);
 const COUNT_MAX: Duration = Duration::from_secs(3600);
 /// What a worker logs when it begins to read.
@@ -59,6 +60,7 @@ pub(crate) async fn run(settings: &Settings, dir: &Path, arguments: &Arguments) 
 pub(crate) struct Counted {
     pub(crate) events: u64,
     pub(crate) seconds: f64,
+    pub(crate) cores: f64,
     pub(crate) usage: Usage,
 }
 
@@ -67,7 +69,7 @@ impl Counted {
         line["events"] = self.events.into();
         line["seconds"] = rounded(self.seconds).into();
         line["events_per_second"] = rate(self.events, self.seconds).into();
-        line["cores"] = rounded(self.usage.cpu_seconds() / self.seconds).into();
+        line["cores"] = rounded(self.cores).into();
         line["usage"] = self.usage.json();
     }
 }
@@ -80,22 +82,37 @@ pub(crate) async fn count(scene: &Scene, workers: u8) -> Result<Counted> {
     for worker in 0..workers {
         processes.push(Process::reckon(&scene.config, "speed", scene.folder.join(format!("speed-{worker}.log")))?);
     }
-    // The second worker's share is part of the time, as it is when a worker is added in earnest.
-    if let Some(first) = processes.first_mut() {
-        first.wait_for_log(READING, START_MAX).await?;
-    }
-    let started = Instant::now();
+    until_reading(&mut processes).await?;
+    let (before, started) = (usage_of(&processes)?, Instant::now());
     until_acknowledged(scene, &mut redis, &ends, &mut processes).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let mut usage = Usage::default();
-    for process in &processes {
-        usage = usage.and(process.usage()?);
-    }
+    let usage = usage_of(&processes)?;
+    let cores = (usage.cpu_seconds() - before.cpu_seconds()) / seconds;
     for process in processes {
         process.stop().await?;
     }
     let events = u64::try_from(ends.values().sum::<i64>())?;
-    Ok(Counted { events, seconds, usage })
+    Ok(Counted { events, seconds, cores, usage })
+}
+
+fn usage_of(processes: &[Process]) -> Result<Usage> {
+    processes.iter().try_fold(Usage::default(), |sum, process| Ok(sum.and(process.usage()?)))
+}
+
+/// Waits until one of the workers begins to read. That partitions are shared with the others after that is part of the
+/// time, as it is when a worker is added in earnest.
+async fn until_reading(processes: &mut [Process]) -> Result<()> {
+    let deadline = Instant::now() + START_MAX;
+    while !processes.iter().any(|process| process.has_logged(READING)) {
+        for process in &mut *processes {
+            process.check()?;
+        }
+        if Instant::now() > deadline {
+            bail!("no worker logged {READING:?} within {START_MAX:?}");
+        }
+        tokio::time::sleep(START_POLL).await;
+    }
+    Ok(())
 }
 
 async fn until_acknowledged(
