@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::report::say;
+
+const WIDTH: u16 = 120;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -33,7 +35,9 @@ pub(crate) fn print(arguments: &Arguments) -> Result<()> {
         .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON in {}: {line}", path.display())))
         .collect::<Result<_>>()?;
     let mut table = Table::new();
+    // As wide as a document shows it; what it took wraps.
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(["line", "per second", "what it took", "wanted"]);
     for line in &lines {
         let Row { what, rate, details, wanted } = row(line, &Run(&lines));
