@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
-use crate::{demo, keys, load, nightly, parts, prepare, raw, shutdown};
+use crate::{bench, demo, keys, load, nightly, parts, prepare, raw, shutdown};
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
 #[derive(Debug, Parser)]
@@ -75,6 +75,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Send generated events to a collector at a steady rate, and report what it took.
     Load(load::Arguments),
+    /// Measure the speed layer on this machine, line by line; `make bench-speed` runs all of them.
+    Bench(bench::Arguments),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -117,6 +119,7 @@ impl Cli {
             Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
+            Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,
             Command::Key { .. } => unreachable!("handled above, before the configuration is read"),
         }
     }
