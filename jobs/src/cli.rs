@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
-use crate::{demo, keys, load, nightly, parts, prepare, shutdown};
+use crate::{bench, demo, keys, load, nightly, parts, prepare, raw, shutdown};
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
 #[derive(Debug, Parser)]
@@ -35,11 +35,17 @@ enum Command {
     Collect,
     /// Run a speed worker: counts the log as it grows. Start more of them to share the partitions.
     Speed,
+    /// Keep raw events: brings every event of the last days into ClickHouse, once, for ad-hoc questions.
+    Raw {
+        /// End where the log ends now, and print what it took as one line of JSON.
+        #[arg(long)]
+        until_end: bool,
+    },
     /// Run the archiver: writes every record of the log into the lake, once.
     Archive,
     /// Run the serving node: answers queries, pushes changes, shows the page.
     Serve,
-    /// Run collector, speed worker, archiver and serving node in one process.
+    /// Run collector, speed worker, raw events, archiver and serving node in one process.
     All,
     /// Recount every day that is over and changed since it was last settled, compare, and settle it.
     Nightly {
@@ -69,6 +75,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Send generated events to a collector at a steady rate, and report what it took.
     Load(load::Arguments),
+    /// Measure the speed layer on this machine, line by line; `make bench-speed` runs all of them.
+    Bench(bench::Arguments),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -102,6 +110,8 @@ impl Cli {
             Command::Prepare => Ok(prepare::everything(&settings, &shutdown).await?),
             Command::Collect => parts::run(&settings, &[Part::Collect], shutdown).await,
             Command::Speed => parts::run(&settings, &[Part::Speed], shutdown).await,
+            Command::Raw { until_end: false } => parts::run(&settings, &[Part::Raw], shutdown).await,
+            Command::Raw { until_end: true } => raw::until_end(&settings, shutdown).await,
             Command::Archive => parts::run(&settings, &[Part::Archive], shutdown).await,
             Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
             Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
@@ -109,6 +119,7 @@ impl Cli {
             Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
+            Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,
             Command::Key { .. } => unreachable!("handled above, before the configuration is read"),
         }
     }

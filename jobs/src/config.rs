@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Listen,
     pub(crate) collect: reckon_speed::collect::Tuning,
     pub(crate) speed: reckon_speed::worker::Tuning,
+    pub(crate) raw: reckon_speed::raw::Tuning,
     pub(crate) archive: reckon_batch::archive::Tuning,
     pub(crate) nightly: reckon_batch::nightly::Tuning,
     pub(crate) serve: reckon_serving::Tuning,
@@ -35,11 +36,13 @@ pub(crate) struct Listen {
     pub(crate) collect: std::net::SocketAddr,
     /// Queries and the page.
     pub(crate) serve: std::net::SocketAddr,
+    /// Prometheus metrics at `/metrics`, not for the public; none if absent.
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { collect: ([127, 0, 0, 1], 7700).into(), serve: ([127, 0, 0, 1], 7701).into() }
+        Self { collect: ([127, 0, 0, 1], 7700).into(), serve: ([127, 0, 0, 1], 7701).into(), metrics: None }
     }
 }
 
@@ -54,6 +57,7 @@ impl Default for Settings {
             listen: Listen::default(),
             collect: Default::default(),
             speed: Default::default(),
+            raw: Default::default(),
             archive: Default::default(),
             nightly: Default::default(),
             serve: Default::default(),

@@ -3,6 +3,8 @@
 //! This crate is the only one that reads the environment, installs signal handlers and sets up logs; every command
 //! translates the outside world into one call of a layer's library.
 
+mod bench;
+mod catalog_watch;
 mod cli;
 mod config;
 mod demo;
@@ -10,10 +12,12 @@ mod exit;
 mod keys;
 mod load;
 mod logs;
+mod metrics;
 mod nightly;
 mod parts;
 mod prepare;
 mod progress;
+mod raw;
 mod report;
 mod shutdown;
 

@@ -1,16 +1,20 @@
-//! The four long-running parts: all of one shape, alone or together in one process.
+//! The five long-running parts: all of one shape, alone or together in one process.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use reckon_batch::archive;
-use reckon_speed::{collect, worker};
+use reckon_schemas::catalog::Catalog;
+use reckon_speed::{collect, raw, worker};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog_watch;
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::metrics;
 use crate::prepare;
 
 /// A long-running part.
@@ -18,17 +22,19 @@ use crate::prepare;
 pub(crate) enum Part {
     Collect,
     Speed,
+    Raw,
     Archive,
     Serve,
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 4] = [Part::Collect, Part::Speed, Part::Archive, Part::Serve];
+    pub(crate) const ALL: [Part; 5] = [Part::Collect, Part::Speed, Part::Raw, Part::Archive, Part::Serve];
 
     const fn name(self) -> &'static str {
         match self {
             Part::Collect => "collect",
             Part::Speed => "speed",
+            Part::Raw => "raw",
             Part::Archive => "archive",
             Part::Serve => "serve",
         }
@@ -47,6 +53,9 @@ pub(crate) async fn run(settings: &Settings, parts: &[Part], shutdown: Cancellat
     prepare::everything(settings, &shutdown).await?;
     if shutdown.is_cancelled() {
         return Ok(());
+    }
+    if let Some(address) = settings.listen.metrics {
+        metrics::serve(address, shutdown.clone()).await?;
     }
     start(settings, parts, &shutdown).await?.wait(shutdown).await
 }
@@ -74,10 +83,14 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     redis: settings.redis.clone(),
                     clickhouse: settings.clickhouse.clone(),
                     lake: settings.lake.clone(),
-                    catalog: catalog.clone(),
+                    catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     tuning: settings.speed.clone(),
                 };
                 running.spawn(*part, async move { Ok(worker::run(config, shutdown).await?) });
+            }
+            Part::Raw => {
+                let config = raw_config(settings, catalog.clone());
+                running.spawn(*part, async move { Ok(raw::run(config, shutdown).await?) });
             }
             Part::Archive => {
                 let config = archive::Config {
@@ -105,6 +118,16 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
     Ok(running)
 }
 
+/// What the raw events' part needs to know.
+pub(crate) fn raw_config(settings: &Settings, catalog: Arc<Catalog>) -> raw::Config {
+    raw::Config {
+        kafka: settings.kafka.clone(),
+        clickhouse: settings.clickhouse.clone(),
+        catalog,
+        tuning: settings.raw.clone(),
+    }
+}
+
 impl Running {
     fn spawn(&mut self, part: Part, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         tracing::info!(
@@ -112,7 +135,7 @@ impl Running {
             listen = match part {
                 Part::Collect => self.collect.map(|address| address.to_string()),
                 Part::Serve => self.serve.map(|address| address.to_string()),
-                Part::Speed | Part::Archive => None,
+                Part::Speed | Part::Raw | Part::Archive => None,
             },
             "started"
         );

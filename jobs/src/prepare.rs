@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
-use reckon_schemas::clickhouse::MIGRATIONS;
+use reckon_schemas::clickhouse::{MIGRATIONS, raw_events_ttl};
 use reckon_schemas::stores::{ClickHouse, Kafka};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// When a server refuses what is asked of it.
 pub(crate) async fn everything(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<()> {
     until_reachable("Kafka", shutdown, || topics(&settings.kafka)).await?;
-    until_reachable("ClickHouse", shutdown, || tables(&settings.clickhouse)).await
+    until_reachable("ClickHouse", shutdown, || tables(&settings.clickhouse)).await?;
+    until_reachable("ClickHouse", shutdown, || raw_retention(settings)).await
 }
 
 /// A server that is away comes back; one that answers with a refusal does not change its mind.
@@ -121,6 +122,21 @@ async fn tables(clickhouse: &ClickHouse) -> Result<(), Attempt> {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");
         }
     }
+    Ok(())
+}
+
+/// Gives raw events the lifetime that is configured, if the table has another one. Changing it is work for the server.
+async fn raw_retention(settings: &Settings) -> Result<(), Attempt> {
+    let client = clickhouse_client(&settings.clickhouse);
+    let ttl = raw_events_ttl(settings.raw.retention);
+    let same = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'raw_events_stored' \
+                AND position(engine_full, {ttl:String}) > 0";
+    let found: u64 = client.query(same).param("ttl", format!("TTL {ttl}")).fetch_one().await.map_err(classify)?;
+    if found > 0 {
+        return Ok(());
+    }
+    execute(&client, &format!("ALTER TABLE raw_events_stored MODIFY TTL {ttl}")).await?;
+    tracing::info!(ttl, "raw events have another lifetime now");
     Ok(())
 }
 

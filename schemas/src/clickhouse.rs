@@ -13,6 +13,8 @@
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
 //! | `drift` | batch | per cell and measure of a run: speed, batch, reasons, residual |
 //! | `settlements` | batch | one row per settled day, written last: it makes the run visible |
+//! | `raw_events_stored` | raw | every delivery of the last days, replayed ones and blocks' repetitions included |
+//! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
 //! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
 
 /// One step that brings the database from one version to the next. Steps are never changed, only added.
@@ -38,13 +40,27 @@ impl Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "speed", sql: include_str!("../sql/0001_speed.sql") },
     Migration { version: 2, name: "settled", sql: include_str!("../sql/0002_settled.sql") },
+    Migration { version: 3, name: "raw", sql: include_str!("../sql/0003_raw.sql") },
     Migration { version: 4, name: "speed_grains", sql: include_str!("../sql/0004_speed_grains.sql") },
     Migration { version: 5, name: "speed_tops", sql: include_str!("../sql/0005_speed_tops.sql") },
 ];
 
+/// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,
+/// because replayed events may be years old.
+#[must_use]
+pub fn raw_events_ttl(retention: std::time::Duration) -> String {
+    format!("toDateTime(log_time) + toIntervalSecond({})", retention.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_lifetime_of_raw_events_is_a_week() {
+        let week = raw_events_ttl(std::time::Duration::from_secs(7 * 86_400));
+        assert!(MIGRATIONS[2].sql.contains(&week), "{week}");
+    }
 
     #[test]
     fn steps_are_numbered_without_gaps_and_repeatable() {

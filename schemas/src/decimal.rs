@@ -35,8 +35,8 @@ pub(crate) fn parse(text: &str, decimals: u16) -> Result<i64, Problem> {
     }
     // How many zeros are to be added for the last decimal; negative means digits beyond it.
     let places = |digits: usize| i64::try_from(digits).map_err(|_| Problem::NotANumber);
-    let scale = i64::from(decimals) + i64::from(exponent) - places(fraction.len())?
-        + places(digits.len() - trimmed.len())?;
+    let scale =
+        i64::from(decimals) + i64::from(exponent) - places(fraction.len())? + places(digits.len() - trimmed.len())?;
     let zeros = u32::try_from(scale).map_err(|_| Problem::TooManyDecimals)?;
     let value: i128 = trimmed.parse().map_err(|_| Problem::TooLarge)?;
     let value = 10_i128.checked_pow(zeros).and_then(|factor| value.checked_mul(factor)).ok_or(Problem::TooLarge)?;

@@ -19,6 +19,9 @@ use crate::time::EventTime;
 /// The version that this build writes. It reads every version from 1 up to it.
 pub const EVENT_VERSION: u16 = 2;
 
+/// Room for most messages, so that writing one does not move it several times.
+const ENCODED_BYTES: usize = 512;
+
 /// The door through which an event came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,7 +120,9 @@ impl<'a> Event<'a> {
     /// Writes the message, in the current version.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an event has only text keys and finite numbers")
+        let mut message = Vec::with_capacity(ENCODED_BYTES);
+        serde_json::to_writer(&mut message, self).expect("an event has only text keys and finite numbers");
+        message
     }
 
     /// The event without borrowed text.

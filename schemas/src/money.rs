@@ -175,5 +175,4 @@ mod tests {
         assert_eq!(currency("KWD").format_minor(123_456), "123.456");
         assert_eq!(currency("EUR").format_minor(i128::MIN), "-1701411834604692317316873037158841057.28");
     }
-
 }

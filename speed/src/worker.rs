@@ -16,6 +16,7 @@ mod owned;
 mod sinks;
 mod snapshots;
 mod source;
+mod telemetry;
 mod tuning;
 mod windows;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka, Lake, Redis};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::tuning::Tuning;
@@ -50,8 +51,8 @@ pub struct Config {
     pub clickhouse: ClickHouse,
     /// Where snapshots go.
     pub lake: Lake,
-    /// For whom what is counted.
-    pub catalog: Arc<Catalog>,
+    /// For whom what is counted; followed while the worker runs.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
     /// How it is counted.
     pub tuning: Tuning,
 }
@@ -90,9 +91,7 @@ pub enum Error {
         high: i64,
     },
     /// A sum left the range of 128 bits. Nothing of it was written.
-    #[error(
-        "partition {partition} of {topic:?}: a sum left the range of 128 bits at or before offset {offset}"
-    )]
+    #[error("partition {partition} of {topic:?}: a sum left the range of 128 bits at or before offset {offset}")]
     SumOverflow {
         /// The topic.
         topic: String,
@@ -149,6 +148,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationToken) -> Result<Driver, Error> {
     let Config { kafka, redis, clickhouse, lake, catalog, tuning } = config;
     let topic = kafka.topics.events.clone();
+    let mut catalog = catalog.clone();
+    let plan = Plan::new(&catalog.borrow_and_update(), tuning.rules());
     let wrong = |store, address: &str, problem: String| Error::Address { store, address: address.to_owned(), problem };
     let client =
         ::redis::Client::open(redis.url.as_str()).map_err(|error| wrong("redis", &redis.url, error.to_string()))?;
@@ -173,7 +174,8 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
     Ok(Driver {
         source,
         topic,
-        plan: Arc::new(Plan::new(catalog, tuning.rules())),
+        plan: Arc::new(plan),
+        catalog,
         tuning: tuning.clone(),
         snapshots,
         outlets: Outlets { redis, clickhouse, captures, reports },
@@ -182,5 +184,6 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
         owned: BTreeMap::new(),
         claims: 0,
         paused: false,
+        watch: driver::Watch::default(),
     })
 }

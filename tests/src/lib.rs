@@ -11,7 +11,9 @@ pub mod counted;
 pub mod lake;
 pub mod log;
 pub mod process;
+pub mod proxy;
 pub mod purchases;
+pub mod raw;
 pub mod stack;
 pub mod world;
 

@@ -2,6 +2,8 @@
 
 #[path = "contracts/collect.rs"]
 mod collect;
+#[path = "contracts/raw.rs"]
+mod raw;
 #[path = "contracts/serving/mod.rs"]
 mod serving;
 #[path = "contracts/sketch.rs"]

@@ -1,19 +1,24 @@
 //! The loop of the worker, on a thread of its own: read records into the partitions' states, hand what changed to the
 //! sinks, note what they acknowledged. Nothing in it waits for a store; it stops reading instead.
 
+mod catalog;
 mod flushing;
 mod outlets;
 mod partitions;
+mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
+use reckon_schemas::catalog::Catalog;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::outlets::{Outlet, Outlets};
+pub(crate) use self::report::Watch;
 use super::Error;
 use super::owned::Owned;
 use super::snapshots::Snapshots;
@@ -32,6 +37,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(6);
 pub(crate) struct Driver {
     pub(crate) source: Source,
     pub(crate) topic: String,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) tuning: Tuning,
     pub(crate) snapshots: Snapshots,
@@ -41,6 +47,7 @@ pub(crate) struct Driver {
     pub(crate) owned: BTreeMap<i32, Owned>,
     pub(crate) claims: u64,
     pub(crate) paused: bool,
+    pub(crate) watch: Watch,
 }
 
 impl Driver {
@@ -61,11 +68,13 @@ impl Driver {
     fn work(&mut self) -> Result<(), Error> {
         while !self.shutdown.is_cancelled() {
             self.answer_rebalances()?;
+            self.follow_catalog()?;
             self.read()?;
             self.take_reports()?;
             self.flush_due()?;
             self.save_captures()?;
             self.regulate()?;
+            self.report();
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::sinks::{Outcome, PartitionFlush, Rebuild};
 use super::snapshots::Capture;
-use super::windows::{PartitionState, Sink};
+use super::telemetry;
+use super::windows::{PartitionState, Sink, Tallies};
 
 /// How often an idle partition repeats its progress in Redis, so that readers can tell idle from dead.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,12 +27,17 @@ pub(crate) struct Owned {
     saved_at: Instant,
     failed_at: Option<Instant>,
     refreshed_at: Option<Instant>,
+    /// What was last told about the records.
+    reported: Tallies,
+    /// Per sink: the newest log time that was handed over, and the newest that was acknowledged.
+    handed_log_time_ms: [i64; 2],
+    visible_log_time_ms: [i64; 2],
 }
 
 impl Owned {
     /// A partition with the state of its newest snapshot, or with an empty one.
     pub(crate) fn new(partition: i32, claim: u64, state: PartitionState) -> Self {
-        let saved_offset = state.next_offset();
+        let (saved_offset, log_time_ms) = (state.next_offset(), state.log_time_ms());
         Self {
             state,
             claim,
@@ -43,28 +49,34 @@ impl Owned {
             saved_at: Instant::now(),
             failed_at: None,
             refreshed_at: None,
+            reported: Tallies::default(),
+            handed_log_time_ms: [log_time_ms; 2],
+            visible_log_time_ms: [log_time_ms; 2],
         }
     }
 
     /// What a sink does not have yet, as of the last fold; `None` if it has everything.
     pub(crate) fn take_part(&mut self, sink: Sink, now: Instant) -> Option<PartitionFlush> {
         let cells = self.state.take_changed(sink);
-        let exceptions = match sink {
-            Sink::ClickHouse => self.state.take_exceptions(),
-            Sink::Redis => vec![],
+        let (exceptions, overflows) = match sink {
+            Sink::ClickHouse => (self.state.take_exceptions(), self.state.take_overflows()),
+            Sink::Redis => (vec![], vec![]),
         };
         let next_offset = self.state.next_offset();
         let acknowledged = self.state.acknowledged(sink);
         let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
         let refresh =
             sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
-        let nothing_new = cells.is_empty() && exceptions.is_empty() && acknowledged == Some(next_offset);
+        let nothing_new = acknowledged == Some(next_offset) && cells.is_empty();
         if nothing_new && rebuild.is_none() && !refresh {
             return None;
         }
         if sink == Sink::Redis {
             self.refreshed_at = Some(now);
         }
+        self.handed_log_time_ms[sink.index()] = self.state.log_time_ms();
+        telemetry::report_overflows(&overflows);
+        telemetry::report_flushed(sink, cells.len());
         Some(PartitionFlush {
             partition: self.partition,
             claim: self.claim,
@@ -75,7 +87,18 @@ impl Owned {
             rebuild,
             cells,
             exceptions,
+            overflows,
         })
+    }
+
+    /// Whether a sink has everything that was read.
+    pub(crate) fn is_visible(&self, sink: Sink) -> bool {
+        self.state.acknowledged(sink) == Some(self.state.next_offset())
+    }
+
+    /// When the newest record that a sink has was received by the log, in milliseconds of the wall clock.
+    pub(crate) fn visible_log_time_ms(&self, sink: Sink) -> i64 {
+        self.visible_log_time_ms[sink.index()]
     }
 
     /// What a sink answered. True if it lost everything.
@@ -83,6 +106,7 @@ impl Owned {
         match outcome {
             Outcome::Acknowledged(offset) => {
                 self.state.acknowledge(sink, offset);
+                self.visible_log_time_ms[sink.index()] = self.handed_log_time_ms[sink.index()];
                 if sink == Sink::Redis {
                     self.rebuild = false;
                 }
@@ -94,6 +118,13 @@ impl Owned {
                 true
             }
         }
+    }
+
+    /// Tells what became of the records since it was last told.
+    pub(crate) fn report(&mut self) {
+        let tallies = self.state.tallies();
+        telemetry::report_tallies(self.partition, &tallies, &self.reported);
+        self.reported = tallies;
     }
 
     /// Notes the state for a snapshot, if one is due. Right after a fold.

@@ -3,7 +3,6 @@
 
 mod clickhouse;
 mod history;
-mod patience;
 mod redis;
 mod redis_cells;
 
@@ -17,8 +16,8 @@ pub(crate) use self::clickhouse::{ClickHouseSink, connect as connect_clickhouse}
 pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
-use super::windows::{Exception, FlushedCell, Sink};
-use patience::Patience;
+use super::windows::{Exception, FlushedCell, Overflow, Sink};
+use crate::patience::Patience;
 
 /// One partition's part of a batch.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub(crate) struct PartitionFlush {
     pub(crate) cells: Vec<FlushedCell>,
     /// For ClickHouse only.
     pub(crate) exceptions: Vec<Exception>,
+    /// For ClickHouse only.
+    pub(crate) overflows: Vec<Overflow>,
 }
 
 /// How a lost partition comes back.

@@ -5,6 +5,7 @@ mod format;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::sinks::Report;
+use super::telemetry;
 use super::windows::PartitionState;
 
 /// How many snapshots of a partition are kept: the newest, and one to fall back to.
@@ -81,6 +83,7 @@ impl Snapshots {
         let mut failing = false;
         while let Some(capture) = captures.recv().await {
             let Capture { partition, claim, next_offset, .. } = capture;
+            let (bytes, started) = (capture.state.len(), Instant::now());
             let Some(result) = stop.run_until_cancelled(self.save(capture)).await else { return };
             match &result {
                 Err(error) if !failing => {
@@ -90,6 +93,9 @@ impl Snapshots {
                 Ok(()) | Err(_) => {}
             }
             failing = result.is_err();
+            if !failing {
+                telemetry::report_snapshot(bytes, started.elapsed());
+            }
             if reports.send(Report::Saved { partition, claim, next_offset, stored: result.is_ok() }).is_err() {
                 return;
             }

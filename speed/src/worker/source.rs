@@ -46,6 +46,8 @@ impl Source {
             .set("group.id", format!("{}.{topic}", tuning.group))
             .set("session.timeout.ms", tuning.session_timeout.as_millis().to_string())
             .set("heartbeat.interval.ms", (tuning.session_timeout / 4).as_millis().to_string())
+            .set("max.poll.interval.ms", tuning.max_poll_interval.as_millis().to_string())
+            .set("statistics.interval.ms", "1000")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -86,6 +88,11 @@ impl Source {
     /// What the group decided, if it did. Each decision must be answered by [`Self::assign`] or [`Self::unassign`].
     pub(crate) fn next_rebalance(&self) -> Option<Rebalance> {
         self.consumer.context().next_rebalance()
+    }
+
+    /// The offsets after the last ones in the log, by partition, as far as the client knows them.
+    pub(crate) fn ends(&self) -> Vec<(i32, i64)> {
+        self.consumer.context().ends()
     }
 
     /// Begins to read partitions, each at its offset.

@@ -17,6 +17,9 @@ pub struct Tuning {
     /// it, by default from below at 6 s.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
+    /// How long this worker may be busy with one thing before the group gives its partitions to others.
+    #[serde(with = "humantime_serde")]
+    pub max_poll_interval: Duration,
     /// How long after its end, in event time, a window of each grain still takes events.
     pub allowed_lateness: PerGrain,
     /// How far an event may be dated after its record's time in the log.
@@ -51,6 +54,7 @@ impl Default for Tuning {
         Self {
             group: "reckon-speed".to_owned(),
             session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(300),
             allowed_lateness: ascending([MINUTE, HOUR, HOUR, HOUR, HOUR]),
             future_skew: Duration::from_secs(600),
             dedup_horizon_records: 200_000,

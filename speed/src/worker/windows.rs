@@ -11,9 +11,9 @@ mod plan;
 mod recent;
 mod saved;
 mod series;
-mod totals;
 #[cfg(test)]
 mod simulation;
+mod totals;
 
 pub(crate) use self::partition::{Exception, FlushedCell, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};
@@ -28,6 +28,13 @@ pub(crate) enum Sink {
 
 impl Sink {
     pub(crate) const ALL: [Sink; 2] = [Sink::Redis, Sink::ClickHouse];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Sink::Redis => "redis",
+            Sink::ClickHouse => "clickhouse",
+        }
+    }
 
     pub(crate) const fn index(self) -> usize {
         match self {

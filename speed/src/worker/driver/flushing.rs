@@ -3,13 +3,16 @@
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use reckon_schemas::window::Grain;
+
 use super::Driver;
 use crate::worker::Error;
 use crate::worker::sinks::Report;
+use crate::worker::telemetry;
 use crate::worker::windows::Sink;
 
 /// What was counted for in the finest grain changes a cell of every grain at the next fold.
-const GRAINS: usize = 3;
+const GRAINS: usize = Grain::ALL.len();
 
 impl Driver {
     /// Takes what the sinks and the snapshots have to say, without waiting for it.
@@ -110,7 +113,7 @@ impl Driver {
     fn take_report(&mut self, report: Report) {
         match report {
             Report::Flushed { sink, parts } => {
-                self.outlets.of(sink).answered();
+                telemetry::report_flush(sink, self.outlets.of(sink).answered());
                 for part in parts {
                     // An answer to an earlier claim says nothing about the present one.
                     let owned = self.owned.get_mut(&part.partition).filter(|owned| owned.claim == part.claim);

@@ -15,7 +15,8 @@ pub(crate) struct Outlet {
     batches: Sender<Vec<PartitionFlush>>,
     interval: Duration,
     due: Instant,
-    busy: bool,
+    /// Since when it has a batch that it did not answer yet.
+    busy_since: Option<Instant>,
 }
 
 /// The part of the worker at the other end is gone.
@@ -24,15 +25,15 @@ pub(crate) struct Gone;
 
 impl Outlet {
     pub(crate) fn new(batches: Sender<Vec<PartitionFlush>>, interval: Duration) -> Self {
-        Self { batches, interval, due: Instant::now(), busy: false }
+        Self { batches, interval, due: Instant::now(), busy_since: None }
     }
 
     pub(crate) fn is_free(&self) -> bool {
-        !self.busy
+        self.busy_since.is_none()
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        !self.busy && self.due <= now
+        self.is_free() && self.due <= now
     }
 
     /// Whether the sink's task has ended, which it only does when the worker ends.
@@ -44,8 +45,9 @@ impl Outlet {
         self.due = Instant::now();
     }
 
-    pub(crate) fn answered(&mut self) {
-        self.busy = false;
+    /// The batch was answered; how long that took.
+    pub(crate) fn answered(&mut self) -> Duration {
+        self.busy_since.take().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Hands a batch over; an empty one is not worth the way.
@@ -56,7 +58,7 @@ impl Outlet {
         }
         // There is room for one, and the one before was answered.
         self.batches.try_send(batch).map_err(|_| Gone)?;
-        self.busy = true;
+        self.busy_since = Some(now);
         Ok(())
     }
 }

@@ -1,14 +1,16 @@
-//! The ClickHouse sink: cells, then exceptions, then how far that goes. The progress row is written last, so whoever
+//! The ClickHouse sink: cells, then exceptions and overflows, then how far that goes. The progress row is written last, so whoever
 //! reads it finds everything below it in the other tables.
 
 use std::time::Duration;
 
 use ::clickhouse::{Client, Row, insert::Insert};
-use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores::ClickHouse;
+use reckon_schemas::sums::Unit;
 use serde::Serialize;
 
 use super::{Flushed, Outcome, PartitionFlush, SinkError};
+use crate::row_binary::RowBinary;
+use crate::worker::windows::FlushedCell;
 
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,22 +21,11 @@ pub(crate) struct ClickHouseSink {
     topic: String,
 }
 
-/// A row of `speed_cells_raw`.
-#[derive(Serialize, Row)]
-struct CellRow<'a> {
-    tenant: &'a str,
-    rollup: &'a str,
-    grain: &'a str,
-    window_start: i64,
-    window_end: i64,
-    event: &'a str,
-    dimensions: Vec<String>,
-    partition: i32,
-    version: u64,
-    count: u64,
-    money: Vec<(&'a str, i128)>,
-    users: &'a Sketch,
-}
+/// The columns of a cell, in the order in which [`append_cell`] writes them.
+const INSERT_CELLS: &str = "INSERT INTO speed_cells_raw (tenant, rollup, grain, window_start, window_end, event, \
+                            dimensions, partition, version, count, money, users) FORMAT RowBinary";
+/// Cells are sent in pieces of about this size.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A row of `speed_exceptions`.
 #[derive(Serialize, Row)]
@@ -47,6 +38,18 @@ struct ExceptionRow<'a> {
     event: &'a str,
     occurred_at: i64,
     reason: &'a str,
+    missed: &'a str,
+}
+
+/// A row of `speed_overflows`.
+#[derive(Serialize, Row)]
+struct OverflowRow<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: u64,
+    tenant: &'a str,
+    occurred_at: i64,
+    dimensions: &'a [String],
 }
 
 /// A row of `speed_progress`.
@@ -86,6 +89,7 @@ impl ClickHouseSink {
     pub(crate) async fn write(&mut self, batch: &[PartitionFlush]) -> Result<Vec<Flushed>, SinkError> {
         self.write_cells(batch).await?;
         self.write_exceptions(batch).await?;
+        self.write_overflows(batch).await?;
         self.write_progress(batch).await?;
         Ok(batch.iter().map(|part| part.done(Outcome::Acknowledged(part.next_offset))).collect())
     }
@@ -94,26 +98,18 @@ impl ClickHouseSink {
         if batch.iter().all(|part| part.cells.is_empty()) {
             return Ok(());
         }
-        let mut insert = self.insert::<CellRow<'_>>("speed_cells_raw").await?;
+        let mut insert =
+            self.client.insert_formatted_with(INSERT_CELLS).with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
+        let mut rows = RowBinary::default();
         for part in batch {
             for cell in &part.cells {
-                let row = CellRow {
-                    tenant: cell.series.tenant.as_str(),
-                    rollup: &cell.series.rollup,
-                    grain: cell.window.grain.name(),
-                    window_start: cell.window.start.0,
-                    window_end: cell.window.end.0,
-                    event: &cell.series.event,
-                    dimensions: cell.series.dimensions(),
-                    partition: part.partition,
-                    version: unsigned(part.next_offset),
-                    count: cell.measures.count,
-                    money: cell.measures.money.iter().map(|(currency, minor)| (currency.code(), minor)).collect(),
-                    users: &cell.measures.users,
-                };
-                insert.write(&row).await?;
+                append_cell(&mut rows, part, cell);
+                if rows.len() >= PIECE_BYTES {
+                    insert.send(rows.take().into()).await?;
+                }
             }
         }
+        insert.send(rows.take().into()).await?;
         Ok(insert.end().await?)
     }
 
@@ -133,6 +129,28 @@ impl ClickHouseSink {
                     event: &exception.event,
                     occurred_at: exception.occurred_at.0,
                     reason: exception.reason.name(),
+                    missed: exception.missed.name(),
+                };
+                insert.write(&row).await?;
+            }
+        }
+        Ok(insert.end().await?)
+    }
+
+    async fn write_overflows(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        if batch.iter().all(|part| part.overflows.is_empty()) {
+            return Ok(());
+        }
+        let mut insert = self.insert::<OverflowRow<'_>>("speed_overflows").await?;
+        for part in batch {
+            for overflow in &part.overflows {
+                let row = OverflowRow {
+                    topic: &self.topic,
+                    partition: part.partition,
+                    offset: unsigned(overflow.offset),
+                    tenant: &overflow.tenant,
+                    occurred_at: overflow.occurred_at.0,
+                    dimensions: &overflow.dimensions,
                 };
                 insert.write(&row).await?;
             }
@@ -159,6 +177,31 @@ impl ClickHouseSink {
     async fn insert<R: Row>(&self, table: &str) -> Result<Insert<R>, SinkError> {
         Ok(self.client.insert(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT)))
     }
+}
+
+fn append_cell(rows: &mut RowBinary, part: &PartitionFlush, cell: &FlushedCell) {
+    let FlushedCell { series, window, measures } = cell;
+    rows.text(series.tenant.as_str());
+    rows.text(&series.rollup);
+    rows.text(window.grain.name());
+    rows.i64(window.start.0);
+    rows.i64(window.end.0);
+    rows.text(&series.event);
+    let dimensions = series.dimensions();
+    rows.length(dimensions.len());
+    dimensions.iter().for_each(|value| rows.text(value));
+    rows.i32(part.partition);
+    rows.u64(unsigned(part.next_offset));
+    rows.u64(measures.count);
+    rows.length(measures.sums.iter().len());
+    for (unit, sum) in measures.sums.iter() {
+        match unit {
+            Unit::Currency(currency) => rows.text(currency.code()),
+            Unit::Property(_) => rows.text(&unit.to_string()),
+        }
+        rows.i128(sum);
+    }
+    rows.bytes(&measures.users.to_clickhouse());
 }
 
 fn unsigned(offset: i64) -> u64 {

@@ -4,12 +4,12 @@ use ::clickhouse::query::RowCursor;
 use ::clickhouse::{Client, Row};
 use reckon_schemas::cell::{DimensionValues, Measures};
 use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
-use reckon_schemas::window::{Grain, Window};
+use reckon_schemas::window::{Grain, PerGrain, Window};
 use serde::Deserialize;
 
 use super::SinkError;
-use crate::worker::tuning::Retention;
 
 /// Reads cells of the past.
 #[derive(Clone)]
@@ -53,15 +53,16 @@ impl History {
     }
 
     /// The newest totals of every cell of a partition that is still within its retention at this time.
-    pub(crate) fn cells(&self, partition: i32, retention: &Retention, now: EventTime) -> Result<PastCells, SinkError> {
+    pub(crate) fn cells(&self, partition: i32, retention: &PerGrain, now: EventTime) -> Result<PastCells, SinkError> {
         let oldest_end = |grain| now.0.saturating_sub(retention.micros_of(grain));
         let sql = "SELECT ?fields FROM speed_cells_raw FINAL WHERE partition = ? AND toUnixTimestamp64Micro(window_end) \
-                   > multiIf(grain = '1m', ?, grain = '1h', ?, ?) ORDER BY tenant";
+                   > multiIf(grain = '1m', ?, grain = '5m', ?, grain = '1h', ?, ?) ORDER BY tenant";
         let query = self
             .client
             .query(sql)
             .bind(partition)
             .bind(oldest_end(Grain::Minute))
+            .bind(oldest_end(Grain::FiveMinutes))
             .bind(oldest_end(Grain::Hour))
             .bind(oldest_end(Grain::Day));
         Ok(PastCells(query.fetch()?))
@@ -75,7 +76,7 @@ impl PastCells {
             if let Some(cell) = row.into_cell() {
                 return Ok(Some(cell));
             }
-            tracing::error!("a row of speed_cells_raw has an unknown grain, currency or version; it is left out");
+            tracing::error!("a row of speed_cells_raw has an unknown grain, unit or version; it is left out");
         }
         Ok(None)
     }
@@ -83,8 +84,8 @@ impl PastCells {
 
 impl PastRow {
     fn into_cell(self) -> Option<PastCell> {
-        let sums = self.money.iter().map(|(currency, minor)| Some((currency.parse().ok()?, *minor)));
-        let measures = Measures { count: self.count, money: sums.collect::<Option<_>>()?, users: self.users };
+        let sums = self.money.iter().map(|(unit, sum)| Some((unit.parse::<Unit>().ok()?, *sum)));
+        let measures = Measures { count: self.count, sums: sums.collect::<Option<_>>()?, users: self.users };
         let window = Window {
             grain: self.grain.parse().ok()?,
             start: EventTime(self.window_start),

@@ -2,20 +2,21 @@
 //! looking whether Redis still has what it acknowledged, and is only acknowledged itself if Redis was not emptied
 //! while it was written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use reckon_schemas::cell::{DimensionValues, Measures, Rollup};
 use reckon_schemas::redis_keys::{self, Change, Progress};
-use reckon_schemas::time::EventTime;
-use reckon_schemas::window::Grain;
+use reckon_schemas::time::{EventTime, MICROS_PER_SECOND};
+use reckon_schemas::window::{Grain, PerGrain, Window};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Script};
 use uuid::Uuid;
 
 use super::history::History;
-use super::redis_cells::{CellWriter, VersionedCell};
+use super::redis_cells::{CellWriter, Group};
 use super::{Flushed, Outcome, PartitionFlush, SinkError};
-use crate::worker::tuning::Retention;
+use crate::worker::windows::FlushedCell;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,13 +25,19 @@ const WINDOWS_MAX: usize = 500;
 
 type ChangedWindow = (Grain, EventTime, String, String);
 
+/// What orders the cells of a part into groups: tenant, window, rollup, event name.
+type GroupKey<'a> = (&'a str, Window, &'a str, &'a str);
+
+/// Which windows of which tenant changed.
+type Changes = BTreeMap<String, Vec<ChangedWindow>>;
+
 /// Writes batches to Redis.
 pub(crate) struct RedisSink {
     client: Client,
     connection: Option<MultiplexedConnection>,
     history: History,
     topic: String,
-    retention: Retention,
+    retention: PerGrain,
     cells: Script,
     progress: Script,
     push: Script,
@@ -43,7 +50,7 @@ struct Found {
 }
 
 impl RedisSink {
-    pub(crate) fn new(client: Client, history: History, topic: String, retention: Retention) -> Self {
+    pub(crate) fn new(client: Client, history: History, topic: String, retention: PerGrain) -> Self {
         Self {
             client,
             connection: None,
@@ -76,15 +83,14 @@ impl RedisSink {
             return Ok(flushed);
         }
         let changes = self.write_cells(&connection, &kept).await?;
+        self.note_events(&mut connection, &changes).await?;
         let same_epoch = self.write_progress(&mut connection, &found.epoch, &kept).await?;
         let outcome = |part: &PartitionFlush| match same_epoch {
             true => Outcome::Acknowledged(part.next_offset),
             false => Outcome::Lost,
         };
         flushed.extend(kept.iter().map(|part| part.done(outcome(part))));
-        for (part, windows) in kept.iter().zip(changes) {
-            self.push(&mut connection, part, windows).await?;
-        }
+        self.push(&mut connection, &kept, &changes).await?;
         Ok(flushed)
     }
 
@@ -95,7 +101,11 @@ impl RedisSink {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        // Pipelines name scripts by their hash only, so a server that is new has to know them first.
+        for script in [&self.cells, &self.progress, &self.push] {
+            script.load_async(&mut connection).await?;
+        }
         Ok(self.connection.insert(connection).clone())
     }
 
@@ -122,34 +132,23 @@ impl RedisSink {
         Ok(Found { epoch, next_offsets: next_offsets.collect() })
     }
 
-    /// Writes the cells, and those of the past where the partition is rebuilt. The result: per part of the batch and
-    /// tenant, which windows changed.
+    /// Writes the cells, and those of the past where the partition is rebuilt. The result: which windows changed, per
+    /// part of the batch.
     async fn write_cells(
         &self,
         connection: &MultiplexedConnection,
         parts: &[&PartitionFlush],
-    ) -> Result<Vec<BTreeMap<String, BTreeSet<ChangedWindow>>>, SinkError> {
+    ) -> Result<Vec<Changes>, SinkError> {
         let now = EventTime::from_timestamp(jiff::Timestamp::now());
         let mut writer = CellWriter::new(&self.cells, connection.clone(), &self.retention, now);
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(parts.len());
         for part in parts {
-            let mut changed: BTreeMap<String, BTreeSet<ChangedWindow>> = BTreeMap::new();
-            for cell in &part.cells {
-                let series = &cell.series;
-                let versioned = VersionedCell {
-                    tenant: series.tenant.as_str(),
-                    rollup: &series.rollup,
-                    event: &series.event,
-                    values: &series.values,
-                    window: cell.window,
-                    partition: part.partition,
-                    version: part.next_offset,
-                    measures: &cell.measures,
-                };
-                if writer.add(&versioned).await? {
-                    let window = (cell.window.grain, cell.window.start, series.rollup.clone(), series.event.clone());
-                    changed.entry(series.tenant.as_str().to_owned()).or_default().insert(window);
-                }
+            let mut changed = Changes::new();
+            for ((tenant, window, rollup, event), cells) in groups(&part.cells, |window| writer.keeps(window)) {
+                let (partition, version) = (part.partition, part.next_offset);
+                writer.add(&Group { tenant, rollup, event, window, partition, version }, &cells).await?;
+                let windows = changed.entry(tenant.to_owned()).or_default();
+                windows.push((window.grain, window.start, rollup.to_owned(), event.to_owned()));
             }
             if part.rebuild.is_some_and(|rebuild| rebuild.from_history) {
                 let restored = self.restore_past(&mut writer, part.partition, now).await?;
@@ -157,7 +156,7 @@ impl RedisSink {
             }
             changes.push(changed);
         }
-        writer.write().await?;
+        writer.finish().await?;
         Ok(changes)
     }
 
@@ -170,19 +169,32 @@ impl RedisSink {
         let mut past = self.history.cells(partition, &self.retention, now)?;
         let mut restored = 0;
         while let Some(cell) = past.next().await? {
-            let versioned = VersionedCell {
-                tenant: &cell.tenant,
-                rollup: &cell.rollup,
-                event: &cell.event,
-                values: &cell.values,
-                window: cell.window,
-                partition,
-                version: cell.version,
-                measures: &cell.measures,
-            };
-            restored += usize::from(writer.add(&versioned).await?);
+            if writer.keeps(&cell.window) {
+                let (tenant, rollup, event) = (cell.tenant.as_str(), cell.rollup.as_str(), cell.event.as_str());
+                let group = Group { tenant, rollup, event, window: cell.window, partition, version: cell.version };
+                writer.add(&group, &[(&cell.values, &cell.measures)]).await?;
+                restored += 1;
+            }
         }
         Ok(restored)
+    }
+
+    /// Notes the names of the events that were counted, for questions about events of any name.
+    async fn note_events(&self, connection: &mut MultiplexedConnection, changes: &[Changes]) -> Result<(), SinkError> {
+        let mut names: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for (tenant, windows) in changes.iter().flatten() {
+            for (_, start, rollup, event) in windows {
+                if rollup == Rollup::TOTAL {
+                    let newest = names.entry((tenant, event)).or_insert(0);
+                    *newest = start.0.div_euclid(MICROS_PER_SECOND).max(*newest);
+                }
+            }
+        }
+        let mut notes = redis::pipe();
+        for ((tenant, event), newest_s) in names {
+            notes.cmd("ZADD").arg(redis_keys::event_names(tenant)).arg("GT").arg(newest_s).arg(event).ignore();
+        }
+        if notes.is_empty() { Ok(()) } else { Ok(notes.query_async(connection).await?) }
     }
 
     /// False if Redis was emptied since [`Self::look`].
@@ -199,6 +211,7 @@ impl RedisSink {
                 next_offset: part.next_offset,
                 watermark: part.watermark,
                 written_at_ms: jiff::Timestamp::now().as_millisecond(),
+                log_time_ms: part.log_time_ms,
             };
             let json = serde_json::to_string(&progress).expect("numbers only");
             invocation.arg(part.partition).arg(part.next_offset).arg(json);
@@ -209,23 +222,40 @@ impl RedisSink {
     async fn push(
         &self,
         connection: &mut MultiplexedConnection,
-        part: &PartitionFlush,
-        changed: BTreeMap<String, BTreeSet<ChangedWindow>>,
+        parts: &[&PartitionFlush],
+        changes: &[Changes],
     ) -> Result<(), SinkError> {
-        for (tenant, windows) in changed {
-            let windows: Vec<ChangedWindow> = windows.into_iter().collect();
-            for windows in windows.chunks(WINDOWS_MAX) {
-                let (partition, log_time_ms) = (part.partition, part.log_time_ms);
-                let change = Change { seq: 0, partition, log_time_ms, windows: windows.to_vec() };
-                let json = serde_json::to_string(&change).expect("plain data");
-                let rest = json.strip_prefix(r#"{"seq":0"#).expect("fields are written in the order declared");
-                let mut invocation = self.push.prepare_invoke();
-                invocation.key(redis_keys::sequence(&tenant)).arg(redis_keys::changes_channel(&tenant)).arg(rest);
-                invocation.invoke_async::<()>(connection).await?;
+        let mut pushes = redis::pipe();
+        for (part, changed) in parts.iter().zip(changes) {
+            for (tenant, windows) in changed {
+                for windows in windows.chunks(WINDOWS_MAX) {
+                    let (partition, log_time_ms) = (part.partition, part.log_time_ms);
+                    let change = Change { seq: 0, partition, log_time_ms, windows: windows.to_vec() };
+                    let json = serde_json::to_string(&change).expect("plain data");
+                    let rest = json.strip_prefix(r#"{"seq":0"#).expect("fields are written in the order declared");
+                    let mut invocation = self.push.prepare_invoke();
+                    invocation.key(redis_keys::sequence(tenant)).arg(redis_keys::changes_channel(tenant)).arg(rest);
+                    pushes.invoke_script(&invocation).ignore();
+                }
             }
         }
-        Ok(())
+        if pushes.is_empty() { Ok(()) } else { Ok(pushes.query_async(connection).await?) }
     }
+}
+
+/// The cells by what they have in common, those that are kept, tenant by tenant.
+fn groups<'a>(
+    cells: &'a [FlushedCell],
+    keeps: impl Fn(&Window) -> bool,
+) -> BTreeMap<GroupKey<'a>, Vec<(&'a DimensionValues, &'a Measures)>> {
+    let mut groups: BTreeMap<GroupKey<'a>, Vec<_>> = BTreeMap::new();
+    for FlushedCell { series, window, measures } in cells {
+        if keeps(window) {
+            let key = (series.tenant.as_str(), *window, series.rollup.as_str(), series.event.as_str());
+            groups.entry(key).or_default().push((&series.values, measures));
+        }
+    }
+    groups
 }
 
 impl Found {

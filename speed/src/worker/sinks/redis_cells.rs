@@ -1,91 +1,130 @@
-//! Cells on their way into Redis: collected to scripts of bounded size.
+//! Cells on their way into Redis: collected to scripts of bounded size, and those to round trips.
 
 use reckon_schemas::cell::{DimensionValues, Measures};
 use reckon_schemas::redis_keys::{self, CellTotals};
 use reckon_schemas::time::{EventTime, MICROS_PER_SECOND};
-use reckon_schemas::window::Window;
-use redis::Script;
+use reckon_schemas::window::{PerGrain, Window};
 use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Script};
 
 use super::SinkError;
-use crate::worker::tuning::Retention;
 
 /// A script blocks Redis while it runs, so it is kept short.
 const CELLS_MAX: usize = 256;
 const BYTES_MAX: usize = 512 * 1024;
+/// So many scripts go in one round trip.
+const SCRIPTS_MAX: usize = 16;
 
-/// One cell of one partition with its version.
-pub(super) struct VersionedCell<'a> {
+/// The cells of one window, rollup and event name that were flushed together by one partition.
+pub(super) struct Group<'a> {
     pub(super) tenant: &'a str,
     pub(super) rollup: &'a str,
     pub(super) event: &'a str,
-    pub(super) values: &'a DimensionValues,
     pub(super) window: Window,
     pub(super) partition: i32,
     pub(super) version: i64,
-    pub(super) measures: &'a Measures,
 }
 
 /// Collects cells of one tenant at a time, because all keys of a script must be in one slot.
 pub(super) struct CellWriter<'a> {
     script: &'a Script,
     connection: MultiplexedConnection,
-    retention: &'a Retention,
+    retention: &'a PerGrain,
     now: EventTime,
     tenant: String,
     keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
     bytes: usize,
+    scripts: Pipeline,
 }
 
 impl<'a> CellWriter<'a> {
     pub(super) fn new(
         script: &'a Script,
         connection: MultiplexedConnection,
-        retention: &'a Retention,
+        retention: &'a PerGrain,
         now: EventTime,
     ) -> Self {
-        let (keys, arguments) = (vec![], vec![]);
-        Self { script, connection, retention, now, tenant: String::new(), keys, arguments, bytes: 0 }
+        Self {
+            script,
+            connection,
+            retention,
+            now,
+            tenant: String::new(),
+            keys: vec![],
+            arguments: vec![],
+            bytes: 0,
+            scripts: redis::pipe(),
+        }
     }
 
-    /// Adds a cell, and writes those before it when there are enough. False if it is older than Redis keeps.
-    pub(super) async fn add(&mut self, cell: &VersionedCell<'_>) -> Result<bool, SinkError> {
-        let expires_at = cell.window.end.plus_micros(self.retention.micros_of(cell.window.grain));
-        if expires_at <= self.now {
-            return Ok(false);
+    /// Whether Redis still keeps cells of a window.
+    pub(super) fn keeps(&self, window: &Window) -> bool {
+        self.expiry(window) > self.now
+    }
+
+    /// Adds the cells of a group, and writes those before it when there are enough.
+    pub(super) async fn add(
+        &mut self,
+        group: &Group<'_>,
+        cells: &[(&DimensionValues, &Measures)],
+    ) -> Result<(), SinkError> {
+        let Group { tenant, rollup, event, window, partition, version } = group;
+        let expiry_s = self.expiry(window).0.div_euclid(MICROS_PER_SECOND);
+        for cells in cells.chunks(CELLS_MAX) {
+            if *tenant != self.tenant || self.keys.len() + cells.len() > CELLS_MAX || self.bytes >= BYTES_MAX {
+                self.close_script().await?;
+                (*tenant).clone_into(&mut self.tenant);
+            }
+            self.keys.push(redis_keys::cells(tenant, window, rollup, event));
+            for number in [*version, expiry_s, i64::try_from(cells.len()).expect("at most CELLS_MAX")] {
+                self.arguments.push(number.to_string().into_bytes());
+            }
+            for (values, measures) in cells {
+                let mut totals = String::with_capacity(32);
+                CellTotals::write(*version, measures.count, &measures.sums, &mut totals);
+                let users = if measures.users.is_empty() { vec![] } else { measures.users.to_redis() };
+                self.bytes += users.len() + 256;
+                self.keys.push(redis_keys::users(tenant, window, rollup, event, *partition, values));
+                self.arguments.push(redis_keys::cell_field(*partition, values).into_bytes());
+                self.arguments.push(totals.into_bytes());
+                self.arguments.push(users);
+            }
         }
-        if cell.tenant != self.tenant || self.keys.len() >= 2 * CELLS_MAX || self.bytes >= BYTES_MAX {
-            self.write().await?;
-            cell.tenant.clone_into(&mut self.tenant);
-        }
-        let VersionedCell { tenant, rollup, event, values, window, partition, version, measures } = cell;
-        let totals = CellTotals { version: *version, count: measures.count, money: measures.money.clone() };
-        let users = if measures.users.is_empty() { vec![] } else { measures.users.to_redis() };
-        self.bytes += users.len() + 256;
-        self.keys.push(redis_keys::cells(tenant, window, rollup, event));
-        self.keys.push(redis_keys::users(tenant, window, rollup, event, *partition, values));
-        self.arguments.push(redis_keys::cell_field(*partition, values).into_bytes());
-        self.arguments.push(totals.encode().into_bytes());
-        self.arguments.push(users);
-        self.arguments.push(expires_at.0.div_euclid(MICROS_PER_SECOND).to_string().into_bytes());
-        Ok(true)
+        Ok(())
     }
 
     /// Writes what is left.
-    pub(super) async fn write(&mut self) -> Result<(), SinkError> {
+    pub(super) async fn finish(mut self) -> Result<(), SinkError> {
+        self.close_script().await?;
+        self.send().await
+    }
+
+    async fn close_script(&mut self) -> Result<(), SinkError> {
         if self.keys.is_empty() {
             return Ok(());
         }
         let mut invocation = self.script.prepare_invoke();
-        for key in std::mem::take(&mut self.keys) {
+        for key in self.keys.drain(..) {
             invocation.key(key);
         }
-        for argument in std::mem::take(&mut self.arguments) {
+        for argument in self.arguments.drain(..) {
             invocation.arg(argument);
         }
         self.bytes = 0;
-        invocation.invoke_async::<()>(&mut self.connection).await?;
+        self.scripts.invoke_script(&invocation).ignore();
+        if self.scripts.len() >= SCRIPTS_MAX { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<(), SinkError> {
+        if !self.scripts.is_empty() {
+            self.scripts.query_async::<()>(&mut self.connection).await?;
+            self.scripts.clear();
+        }
         Ok(())
+    }
+
+    fn expiry(&self, window: &Window) -> EventTime {
+        window.end.plus_micros(self.retention.micros_of(window.grain))
     }
 }

@@ -1,16 +1,33 @@
 -- Writes cells unless Redis has newer ones: an older writer, paused or replaying, changes nothing.
--- KEYS: for each cell the hash of totals, then the key of its users.
--- ARGV: for each cell the field, the totals (their version leads), the users' HyperLogLog or '', the expiry in s.
-for cell = 1, #KEYS / 2 do
-  local totals_key, users_key = KEYS[2 * cell - 1], KEYS[2 * cell]
-  local field, totals, users, expiry = ARGV[4 * cell - 3], ARGV[4 * cell - 2], ARGV[4 * cell - 1], ARGV[4 * cell]
-  local current = redis.call('HGET', totals_key, field)
-  if not current or tonumber(string.match(current, '^%d+')) <= tonumber(string.match(totals, '^%d+')) then
-    redis.call('HSET', totals_key, field, totals)
-    redis.call('EXPIREAT', totals_key, expiry)
-    if users ~= '' then
-      redis.call('SET', users_key, users, 'EXAT', expiry)
+-- KEYS: for each group of cells its hash of totals, then the keys of its cells' users.
+-- ARGV: for each group the version, the expiry in s, the number of cells, then for each cell the field, the totals
+-- (a version leads them), the users' HyperLogLog or ''.
+local key, argument = 1, 1
+while key <= #KEYS do
+  local totals_key, version, expiry = KEYS[key], tonumber(ARGV[argument]), ARGV[argument + 1]
+  local cells = tonumber(ARGV[argument + 2])
+  local first = argument + 3
+  local fields = {}
+  for cell = 1, cells do
+    fields[cell] = ARGV[first + 3 * cell - 3]
+  end
+  local current = redis.call('HMGET', totals_key, unpack(fields))
+  local changes = {}
+  for cell = 1, cells do
+    if not current[cell] or tonumber(string.match(current[cell], '^%d+')) <= version then
+      changes[#changes + 1] = fields[cell]
+      changes[#changes + 1] = ARGV[first + 3 * cell - 2]
+      local users = ARGV[first + 3 * cell - 1]
+      if users ~= '' then
+        redis.call('SET', KEYS[key + cell], users, 'EXAT', expiry)
+      end
     end
   end
+  if #changes > 0 then
+    redis.call('HSET', totals_key, unpack(changes))
+    redis.call('EXPIREAT', totals_key, expiry)
+  end
+  key = key + cells + 1
+  argument = first + 3 * cells
 end
 return 1

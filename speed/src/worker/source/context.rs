@@ -19,7 +19,10 @@ pub(crate) enum Rebalance {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Context(Mutex<Decisions>);
+pub(super) struct Context {
+    decisions: Mutex<Decisions>,
+    ends: Mutex<Vec<(i32, i64)>>,
+}
 
 #[derive(Debug, Default)]
 struct Decisions {
@@ -32,6 +35,10 @@ impl Context {
         self.decisions().waiting.pop_front()
     }
 
+    pub(super) fn ends(&self) -> Vec<(i32, i64)> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// From now on nobody asks for decisions any more: partitions are given back when they are revoked.
     pub(super) fn close(&self) {
         self.decisions().closing = true;
@@ -39,7 +46,7 @@ impl Context {
 
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
         // A plain mutex: it is only ever locked by the one thread that polls, for a few instructions.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,7 +56,12 @@ impl ClientContext for Context {
         tracing::debug!(%error, reason, "log client");
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let ends = partitions.filter(|partition| partition.partition >= 0 && partition.hi_offset >= 0);
+        let ends = ends.map(|partition| (partition.partition, partition.hi_offset)).collect();
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
 }
 
 impl ConsumerContext for Context {

@@ -1,18 +1,24 @@
 //! Which values of a dimension are told apart: the first so many of each day, the others are counted together.
 
-use hashbrown::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+
+use hashbrown::DefaultHashBuilder;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::time::EventTime;
 use serde::{Deserialize, Serialize};
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
+/// The standard library's map, which is read from a snapshot, with a faster hash.
+type ByName<K, V> = HashMap<K, V, DefaultHashBuilder>;
+type Values = HashSet<String, DefaultHashBuilder>;
+
 /// The values that were admitted, by tenant and dimension. Begun anew with each day that the watermark reaches, so that
 /// a dimension whose values come and go is not full for ever. Depends on the records alone.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Admitted {
     day: i64,
-    dimensions: HashMap<TenantId, HashMap<String, HashSet<String>>>,
+    dimensions: ByName<TenantId, ByName<String, Values>>,
 }
 
 impl Admitted {

@@ -1,10 +1,14 @@
 //! What the sinks have acknowledged, and which windows need no place in memory any more.
 
 use reckon_schemas::time::EventTime;
+use reckon_schemas::window::{Grain, Window};
 
 use super::Sink;
 use super::partition::PartitionState;
 use super::plan::Plan;
+
+/// So many cells of one second are kept in memory after their windows are over; of about 100 bytes each.
+const SECONDS_MAX: usize = 50_000;
 
 impl PartitionState {
     /// Everything below this offset is in the sink, for good.
@@ -34,8 +38,21 @@ impl PartitionState {
             pending.get(first).is_some_and(|at| *at < end)
         };
         let watermark = self.watermark;
+        let log_time = EventTime::from_millis(self.log_time_ms);
+        // Seconds are in no other store than Redis, so they are kept for the case that it loses them, as long as
+        // anybody asks for them and there is room.
+        let mut seconds_over = self.totals.len(Grain::Second).saturating_sub(SECONDS_MAX);
+        let is_dispensable = |window: &Window, cells: usize| {
+            let has_room = seconds_over == 0;
+            if window.grain == Grain::Second && has_room {
+                return plan.rules.is_forgotten(window, log_time);
+            }
+            seconds_over = seconds_over.saturating_sub(cells);
+            true
+        };
         self.has_evicted |= self.totals.evict(
             |window| plan.rules.is_over(window, watermark),
+            is_dispensable,
             |window, cells| cells.changed > safe || awaits_fold(window.start, window.end),
             &mut self.series,
         );

@@ -155,6 +155,11 @@ impl PartitionState {
         self.pending.len()
     }
 
+    /// How many cells of a grain are in memory.
+    pub(crate) fn cells_len(&self, grain: Grain) -> usize {
+        self.totals.len(grain)
+    }
+
     /// How many records came to what.
     pub(crate) fn tallies(&self) -> Tallies {
         self.tallies

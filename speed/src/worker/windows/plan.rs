@@ -65,6 +65,11 @@ impl Plan {
         Self { tenants: tenants.collect(), rules }
     }
 
+    #[cfg(test)]
+    pub(super) fn limit_values(&mut self, dimension_values_max: usize) {
+        self.tenants.values_mut().for_each(|tenant| tenant.dimension_values_max = dimension_values_max);
+    }
+
     pub(crate) fn tenant(&self, id: &str) -> Option<&TenantPlan> {
         self.tenants.get(id)
     }

@@ -9,7 +9,7 @@ use reckon_schemas::ids::TenantId;
 use serde::{Deserialize, Serialize};
 
 /// Tenant, rollup, event name and dimension values.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Series {
     pub(crate) tenant: TenantId,
     pub(crate) rollup: String,

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use reckon_schemas::catalog::{Catalog, Tenant};
-use reckon_schemas::cell::Measures;
+use reckon_schemas::cell::{Contribution, Measures};
 use reckon_schemas::event::{EVENT_VERSION, Event, Properties, Source};
 use reckon_schemas::money::Money;
 use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::{EventTime, Zone};
-use reckon_schemas::window::{Grain, Window};
+use reckon_schemas::window::{Grain, PerGrain, Window};
 
 use super::plan::{Plan, Rules, micros};
-use super::{Exception, PartitionState, Record, Sink};
+use super::{Exception, FlushedCell, PartitionState, Record, Sink};
 
 const MINUTE_MS: i64 = 60_000;
 /// 2026-10-24T21:30:00Z, half an hour before midnight and a day of 25 hours in Berlin.
@@ -69,7 +70,8 @@ fn plan(lateness_minutes: u64, dedup_horizon_records: usize) -> Plan {
         events_per_second_max: None,
     };
     let rules = Rules {
-        allowed_lateness_us: micros(Duration::from_secs(60 * lateness_minutes)),
+        allowed_lateness: PerGrain::all(Duration::from_secs(60 * lateness_minutes)),
+        seconds_kept_us: micros(Duration::from_secs(600)),
         future_skew_us: micros(Duration::from_secs(600)),
         dedup_horizon_records,
     };
@@ -80,18 +82,22 @@ type CellName = (String, String, Window);
 
 /// A store of versioned absolute totals, as both sinks are.
 #[derive(Clone, Debug, Default)]
-struct Store(BTreeMap<CellName, (i64, Measures)>);
+struct Store {
+    cells: BTreeMap<CellName, (i64, Measures)>,
+    /// The negative control: a store that takes whatever comes last.
+    ignores_versions: bool,
+}
 
 impl Store {
     fn write(&mut self, name: CellName, version: i64, measures: Measures) {
-        let slot = self.0.entry(name).or_insert((version, Measures::default()));
-        if slot.0 <= version {
+        let slot = self.cells.entry(name).or_insert((version, Measures::default()));
+        if slot.0 <= version || self.ignores_versions {
             *slot = (version, measures);
         }
     }
 
     fn totals(&self) -> BTreeMap<&CellName, &Measures> {
-        self.0.iter().map(|(name, (_, measures))| (name, measures)).collect()
+        self.cells.iter().map(|(name, (_, measures))| (name, measures)).collect()
     }
 }
 
@@ -106,6 +112,8 @@ struct World<'a> {
     snapshots: Vec<Vec<u8>>,
     /// Per sink: the version of a flush that is in the store and not acknowledged yet.
     under_way: [Option<i64>; 2],
+    /// What workers that lost the partition still hold in their hands: the sink, the version, the cells.
+    stalled: Vec<(Sink, i64, Vec<FlushedCell>)>,
 }
 
 impl<'a> World<'a> {
@@ -119,6 +127,7 @@ impl<'a> World<'a> {
             exceptions: BTreeMap::new(),
             snapshots: vec![],
             under_way: [None; 2],
+            stalled: vec![],
         }
     }
 
@@ -137,19 +146,40 @@ impl<'a> World<'a> {
         }
         self.state.fold(self.plan).expect("no overflow");
         let version = self.state.next_offset();
-        for cell in self.state.take_changed(sink) {
-            let name = (cell.series.rollup.clone(), cell.series.values.as_str().to_owned(), cell.window);
-            match sink {
-                Sink::Redis => self.redis.write(name, version, cell.measures),
-                Sink::ClickHouse => self.clickhouse.write(name, version, cell.measures),
-            }
-        }
+        let cells = self.state.take_changed(sink);
+        self.write(sink, version, cells);
         if sink == Sink::ClickHouse {
             for exception in self.state.take_exceptions() {
                 self.exceptions.insert(exception.offset, exception);
             }
         }
         self.under_way[sink.index()] = Some(version);
+    }
+
+    fn write(&mut self, sink: Sink, version: i64, cells: Vec<FlushedCell>) {
+        for cell in cells {
+            let name = (cell.series.rollup.clone(), cell.series.values.as_str().to_owned(), cell.window);
+            match sink {
+                Sink::Redis => self.redis.write(name, version, cell.measures),
+                Sink::ClickHouse => self.clickhouse.write(name, version, cell.measures),
+            }
+        }
+    }
+
+    /// The worker stops with a flush in its hands; another one takes the partition over from the newest snapshot.
+    fn stall(&mut self, sink: Sink) {
+        self.state.fold(self.plan).expect("no overflow");
+        let version = self.state.next_offset();
+        let cells = self.state.take_changed(sink);
+        self.stalled.push((sink, version, cells));
+        self.crash(0);
+    }
+
+    /// Workers that had stopped go on, and write what they had in their hands.
+    fn wake(&mut self) {
+        for (sink, version, cells) in std::mem::take(&mut self.stalled) {
+            self.write(sink, version, cells);
+        }
     }
 
     fn answer(&mut self, sink: Sink) {
@@ -187,8 +217,29 @@ impl<'a> World<'a> {
         self.state.fold(self.plan).expect("no overflow");
         self.state.mark_all_changed(Sink::Redis);
         self.flush(Sink::Redis);
-        for (name, (version, measures)) in self.clickhouse.0.clone() {
+        for (name, (version, measures)) in self.clickhouse.cells.clone() {
             self.redis.write(name, version, measures);
+        }
+    }
+
+    /// The cells of Redis without the seconds that have expired there.
+    fn asked_for(&self) -> BTreeMap<&CellName, &Measures> {
+        let mut totals = self.redis.totals();
+        let log_time = EventTime::from_millis(self.state.log_time_ms());
+        totals.retain(|(_, _, window), _| !self.plan.rules.is_forgotten(window, log_time));
+        totals
+    }
+
+    fn live(&mut self, op: Op) {
+        match op {
+            Op::Read(records) => self.read(records),
+            Op::Send(sink) => self.send(sink),
+            Op::Answer(sink) => self.answer(sink),
+            Op::Snapshot => self.snapshot(),
+            Op::Crash(damaged) => self.crash(damaged),
+            Op::Stall(sink) => self.stall(sink),
+            Op::Wake => self.wake(),
+            Op::LoseRedis => self.lose_redis(),
         }
     }
 
@@ -206,6 +257,8 @@ enum Op {
     Answer(Sink),
     Snapshot,
     Crash(usize),
+    Stall(Sink),
+    Wake,
     LoseRedis,
 }
 
@@ -216,6 +269,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => prop::sample::select(Sink::ALL.to_vec()).prop_map(Op::Answer),
         2 => Just(Op::Snapshot),
         1 => (0_usize..3).prop_map(Op::Crash),
+        1 => prop::sample::select(Sink::ALL.to_vec()).prop_map(Op::Stall),
+        1 => Just(Op::Wake),
         1 => Just(Op::LoseRedis),
     ];
     prop::collection::vec(op, 0..40)
@@ -235,10 +290,10 @@ fn recount(drafts: &[Draft]) -> BTreeMap<CellName, Measures> {
         let payload = entry(draft, 0).payload;
         let event = Event::decode(&payload).expect("valid");
         for (rollup, values) in [("total", String::new()), ("department", format!("d{}", draft.department))] {
-            for grain in Grain::ALL {
+            for grain in Grain::KEPT {
                 let window = grain.window_at(event.occurred_at, &zone);
                 let cell = cells.entry((rollup.to_owned(), values.clone(), window)).or_default();
-                cell.add(&event).expect("no overflow");
+                cell.add(&Contribution::of(&event, &[])).expect("no overflow");
             }
         }
     }
@@ -246,6 +301,8 @@ fn recount(drafts: &[Draft]) -> BTreeMap<CellName, Measures> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
     #[test]
     fn on_time_events_equal_a_recount_in_any_order(
         drafts in drafts(50, u16::MAX), pace in 1_usize..60, seed in any::<u64>(),
@@ -265,6 +322,7 @@ proptest! {
         }
         world.finish();
         prop_assert!(world.exceptions.is_empty());
+        // An hour after it happened, nobody asks for single seconds any more.
         prop_assert_eq!(world.redis.totals(), expected.iter().collect());
         prop_assert_eq!(world.clickhouse.totals(), expected.iter().collect());
     }
@@ -279,25 +337,19 @@ proptest! {
         let mut calm = World::new(&plan, &log);
         calm.finish();
         let mut world = World::new(&plan, &log);
-        for op in ops {
-            match op {
-                Op::Read(records) => world.read(records),
-                Op::Send(sink) => world.send(sink),
-                Op::Answer(sink) => world.answer(sink),
-                Op::Snapshot => world.snapshot(),
-                Op::Crash(damaged) => world.crash(damaged),
-                Op::LoseRedis => world.lose_redis(),
-            }
-        }
+        ops.into_iter().for_each(|op| world.live(op));
         world.finish();
-        prop_assert_eq!(world.redis.totals(), calm.redis.totals());
+        world.wake();
+        prop_assert_eq!(world.asked_for(), calm.asked_for());
         prop_assert_eq!(world.clickhouse.totals(), calm.clickhouse.totals());
         prop_assert_eq!(&world.exceptions, &calm.exceptions);
-        let counted: u64 = calm.redis.0.iter()
-            .filter(|((rollup, _, window), _)| rollup == "total" && window.grain == Grain::Minute)
+        // Each record is counted in a day, or is an exception that says that it is not.
+        let counted: u64 = calm.redis.cells.iter()
+            .filter(|((rollup, _, window), _)| rollup == "total" && window.grain == Grain::Day)
             .map(|(_, (_, measures))| measures.count)
             .sum();
-        prop_assert_eq!(counted + calm.exceptions.len() as u64, log.len() as u64, "every record is one or the other");
+        let refused = calm.exceptions.values().filter(|exception| exception.missed == Grain::Day).count();
+        prop_assert_eq!(counted + refused as u64, log.len() as u64, "every record is one or the other");
     }
 }
 
@@ -313,6 +365,82 @@ fn reasons(plan: &Plan, entries: &[Entry]) -> (Vec<(i64, Reason)>, PartitionStat
 
 fn at(id: u16, at_ms: i64) -> Entry {
     entry(&Draft { id, at_ms, user: 1, department: 1, minor: 1 }, BASE_MS)
+}
+
+#[test]
+fn without_versions_a_worker_that_comes_back_is_noticed() {
+    let plan = plan(20, 100);
+    let log: Vec<Entry> = (0..20).map(|id| at(id, BASE_MS + i64::from(id))).collect();
+    let drifts = [false, true].map(|ignores_versions| {
+        let mut world = World::new(&plan, &log);
+        world.redis.ignores_versions = ignores_versions;
+        world.read(10);
+        world.stall(Sink::Redis);
+        world.finish();
+        let before: BTreeMap<_, _> = world.redis.totals().into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        world.wake();
+        before.iter().collect::<BTreeMap<_, _>>() != world.redis.totals()
+    });
+    assert_eq!(drifts, [false, true]);
+}
+
+#[test]
+fn each_grain_has_a_lateness_of_its_own() {
+    let mut plan = plan(20, 100);
+    let [second, minute, hour] = [1_u64, 60, 3600].map(Duration::from_secs);
+    plan.rules.allowed_lateness = PerGrain::new([second, minute, minute, hour, 6 * hour]).expect("ascending");
+    // BASE is 21:30 UTC: then come 90 s, 10 minutes, 2 hours and, in Berlin, a day later.
+    let mut entries: Vec<Entry> = [0, 90, 600, 2 * 3600 + 1800, 30 * 3600]
+        .into_iter()
+        .enumerate()
+        .flat_map(|(index, seconds)| {
+            let id = u16::try_from(index).expect("few");
+            [at(10 + id, BASE_MS + seconds * 1000), at(20 + id, BASE_MS)]
+        })
+        .collect();
+    entries.iter_mut().for_each(|entry| entry.log_time_ms = BASE_MS + 30 * 3_600_000);
+    plan.rules.seconds_kept_us = i64::MAX;
+    let mut state = PartitionState::default();
+    for (offset, entry) in (0..).zip(&entries) {
+        state.apply(&plan, &record(offset, entry)).expect("no overflow");
+    }
+    state.fold(&plan).expect("no overflow");
+    let missed: Vec<_> = state.take_exceptions().into_iter().map(|it| (it.offset, it.missed)).collect();
+    assert_eq!(missed, [(5, Grain::FiveMinutes), (7, Grain::Hour), (9, Grain::Day)]);
+    assert_eq!(state.tallies().late_for, [3, 2, 2, 1, 0]);
+    let count_at = |grain: Grain| {
+        let window = grain.window_at(EventTime::from_millis(BASE_MS), &Zone::parse("Europe/Berlin").expect("known"));
+        let cells = state.totals.iter().find(|(found, _)| *found == window).map(|(_, cells)| cells);
+        cells.map(|cells| cells.cells.values().map(|cell| cell.measures.count).max().unwrap_or(0))
+    };
+    // First and its twin of the same second; then one less for each grain that had closed.
+    let counts = Grain::ALL.map(|grain| count_at(grain).unwrap_or(0));
+    assert_eq!(counts[Grain::Second.index()], 2);
+    assert!(counts.is_sorted(), "coarser windows are open for longer: {counts:?}");
+}
+
+#[test]
+fn values_beyond_the_cap_are_counted_together_and_named() {
+    let mut catalog_plan = plan(20, 100);
+    catalog_plan.limit_values(2);
+    let log: Vec<Entry> = (0..8_u8)
+        .map(|department| {
+            entry(&Draft { id: department.into(), at_ms: BASE_MS, user: 1, department, minor: 1 }, BASE_MS)
+        })
+        .collect();
+    let mut world = World::new(&catalog_plan, &log);
+    world.read(8);
+    let overflows = world.state.take_overflows();
+    assert_eq!(overflows.iter().map(|overflow| overflow.offset).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7]);
+    assert!(overflows.iter().all(|overflow| overflow.dimensions == ["department"]));
+    world.finish();
+    let days = world
+        .redis
+        .cells
+        .iter()
+        .filter(|((rollup, _, window), _)| rollup == "department" && window.grain == Grain::Day);
+    let counts: Vec<_> = days.map(|((_, values, _), (_, measures))| (values.as_str(), measures.count)).collect();
+    assert_eq!(counts, [("__other__", 6), ("d0", 1), ("d1", 1)]);
 }
 
 #[test]
@@ -368,21 +496,19 @@ fn an_idle_partition_keeps_its_windows_and_resumes() {
     assert!(!world.state.has_evicted());
     world.finish();
     assert!(world.state.has_evicted(), "the next event closes the windows of the first");
-    assert_eq!(world.redis.0.len(), 12);
+    assert_eq!(world.redis.cells.len(), 20);
 }
 
 #[test]
 fn money_that_leaves_128_bits_is_an_error() {
     let plan = plan(20, 100);
     let mut state = PartitionState::default();
-    let eur = "EUR".parse().expect("known");
+    let eur: Unit = "EUR".parse().expect("known");
     let first = at(1, BASE_MS);
     state.apply(&plan, &record(0, &first)).expect("fits");
     state.fold(&plan).expect("fits");
-    for cells in state.series.values_mut() {
-        for cell in cells.totals.values_mut() {
-            cell.measures.money.add(eur, i128::MAX - 1).expect("fits");
-        }
+    for measures in state.totals.measures_mut() {
+        measures.sums.add(&eur, i128::MAX - 1).expect("fits");
     }
     state.apply(&plan, &record(1, &at(2, BASE_MS))).expect("the delta fits");
     assert!(state.fold(&plan).is_err());

@@ -37,6 +37,7 @@ type Place = (EventTime, EventTime);
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     by_grain: [BTreeMap<Place, WindowCells>; 5],
+    cells: [usize; 5],
     /// Per sink: the windows with cells that it has not been given yet, and how many cells those are.
     dirty_windows: [BTreeSet<Window>; 2],
     dirty_cells: [usize; 2],
@@ -68,6 +69,7 @@ impl Totals {
                 }
                 hashbrown::hash_map::Entry::Vacant(entry) => {
                     series.hold(number);
+                    self.cells[window.grain.index()] += 1;
                     entry.insert(Cell { measures: delta.into_owned(), dirty: [false; 2] })
                 }
             };
@@ -97,7 +99,9 @@ impl Totals {
     pub(super) fn take_dirty(&mut self, sink: Sink, mut take: impl FnMut(Window, SeriesId, &Measures)) {
         self.dirty_cells[sink.index()] = 0;
         for window in std::mem::take(&mut self.dirty_windows[sink.index()]) {
-            let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else { continue };
+            let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else {
+                continue;
+            };
             for number in std::mem::take(&mut cells.dirty[sink.index()]) {
                 if let Some(cell) = cells.cells.get_mut(&number) {
                     cell.dirty[sink.index()] = false;
@@ -121,11 +125,17 @@ impl Totals {
         self.dirty_cells[sink.index()] = dirty;
     }
 
-    /// Drops windows from the front of each grain while they are over; those that have to stay are passed over.
-    /// True if one was dropped.
+    /// How many cells of a grain there are.
+    pub(super) fn len(&self, grain: Grain) -> usize {
+        self.cells[grain.index()]
+    }
+
+    /// Drops windows from the front of each grain while they are over and dispensable (told with how many cells they
+    /// have); those that have to stay are passed over. True if one was dropped.
     pub(super) fn evict(
         &mut self,
         is_over: impl Fn(&Window) -> bool,
+        mut is_dispensable: impl FnMut(&Window, usize) -> bool,
         must_stay: impl Fn(&Window, &WindowCells) -> bool,
         series: &mut SeriesTable,
     ) -> bool {
@@ -133,13 +143,16 @@ impl Totals {
         for grain in Grain::ALL {
             let windows = &mut self.by_grain[grain.index()];
             let of = |(end, start): &Place| Window { grain, start: *start, end: *end };
-            let over: Vec<Place> = windows.keys().take_while(|place| is_over(&of(place))).copied().collect();
+            let over = windows.iter().take_while(|(place, _)| is_over(&of(place)));
+            let over = over.take_while(|(place, cells)| is_dispensable(&of(place), cells.cells.len()));
+            let over: Vec<Place> = over.map(|(place, _)| *place).collect();
             for place in over {
                 let cells = &windows[&place];
                 if cells.is_dirty() || must_stay(&of(&place), cells) {
                     continue;
                 }
                 if let Some(cells) = windows.remove(&place) {
+                    self.cells[grain.index()] -= cells.cells.len();
                     cells.cells.into_keys().for_each(|number| series.release(number));
                     evicted = true;
                 }
@@ -156,11 +169,18 @@ impl Totals {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn measures_mut(&mut self) -> impl Iterator<Item = &mut Measures> {
+        let windows = self.by_grain.iter_mut().flat_map(BTreeMap::values_mut);
+        windows.flat_map(|window| window.cells.values_mut().map(|cell| &mut cell.measures))
+    }
+
     /// Puts back a cell that was read from a snapshot.
     pub(super) fn restore(&mut self, window: Window, changed: i64, number: SeriesId, measures: Measures) {
         let cells = self.by_grain[window.grain.index()].entry((window.end, window.start)).or_default();
         cells.changed = changed;
         cells.cells.insert(number, Cell { measures, dirty: [false; 2] });
+        self.cells[window.grain.index()] += 1;
     }
 }
 

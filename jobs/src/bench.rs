@@ -1,0 +1,104 @@
+//! `reckon bench`: what the speed layer can do on this machine. Each line of the benchmark is one command that prints
+//! one line of JSON; `tests/bench-speed` runs them one after the other, each on empty stores, and prints the table.
+
+mod cells;
+mod check;
+mod child;
+mod collect;
+mod count;
+mod events;
+mod fill;
+mod flink;
+mod freshness;
+mod http;
+mod progress;
+mod raw;
+mod recount;
+mod scene;
+mod table;
+mod traffic;
+mod usage;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::report::say;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The folder for what a line needs while it runs, and for the logs of what it starts.
+    #[arg(long, value_name = "DIR", default_value = ".local/bench-speed", global = true)]
+    dir: PathBuf,
+    #[command(subcommand)]
+    line: Line,
+}
+
+#[derive(Debug, Subcommand)]
+enum Line {
+    /// Fill a topic with events, and write down what an exact count of them is.
+    Fill(fill::Arguments),
+    /// Read the topic and only count its messages: the limit of everything that reads it.
+    Count,
+    /// Count the topic with the real worker, and compare what it counted with the exact count.
+    Worker(worker::Arguments),
+    /// Count the topic with Apache Flink: one-minute count, sum and distinct users of the rollup `total`.
+    Flink(flink::Arguments),
+    /// Bring the topic's events as they are into ClickHouse.
+    Raw,
+    /// Fill a topic whose events belong to this many cells, and count it: throughput and memory.
+    Cells(cells::Arguments),
+    /// Send events to a collector as fast as it acknowledges them.
+    Collect(collect::Arguments),
+    /// Send events at a steady rate, and measure until they can be read and are pushed.
+    Freshness(freshness::Arguments),
+    /// Print the lines in a file as a table.
+    Table(table::Arguments),
+}
+
+/// Runs one line and prints its result.
+pub(crate) async fn run(settings: Settings, arguments: Arguments, shutdown: CancellationToken) -> Result<(), Exit> {
+    let Arguments { dir, line } = arguments;
+    if let Line::Table(arguments) = &line {
+        return Ok(table::print(arguments)?);
+    }
+    std::fs::create_dir_all(&dir).map_err(anyhow::Error::from)?;
+    // Children are told absolute paths.
+    let dir = dir.canonicalize().map_err(anyhow::Error::from)?;
+    let work = async {
+        match line {
+            Line::Fill(arguments) => fill::run(&settings, &dir, &arguments).await,
+            Line::Count => count::run(&settings),
+            Line::Worker(arguments) => worker::run(&settings, &dir, &arguments).await,
+            Line::Flink(arguments) => flink::run(&settings, &dir, &arguments).await,
+            Line::Raw => raw::run(&settings, &dir).await,
+            Line::Cells(arguments) => cells::run(&settings, &dir, &arguments).await,
+            Line::Collect(arguments) => collect::run(&settings, &dir, &arguments).await,
+            Line::Freshness(arguments) => freshness::run(&settings, &dir, &arguments).await,
+            Line::Table(_) => unreachable!("handled above"),
+        }
+    };
+    let result: anyhow::Result<Value> = tokio::select! {
+        result = work => result,
+        () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
+    };
+    say(&result?.to_string());
+    Ok(())
+}
+
+/// Events per second, without the decimals that no measurement has.
+fn rate(events: u64, seconds: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a rate is far below 2^63")]
+    let rate = (events as f64 / seconds.max(f64::MIN_POSITIVE)).round() as i64;
+    rate.unsigned_abs()
+}
+
+/// A measurement, rounded to milliseconds.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,157 @@
+//! Partitions come and go as the group decides, and where reading of each begins.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use super::Reader;
+use crate::raw::Error;
+use crate::raw::group::{Known, Rebalance};
+
+/// How long the log may be away before a claim is given up.
+const CLAIM_MAX: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long partitions that are handed over may take to come into ClickHouse.
+const HANDOVER_MAX: Duration = Duration::from_secs(10);
+
+/// A partition that is read.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// The next offset to read.
+    pub(super) next: i64,
+    /// Everything below it is in ClickHouse.
+    pub(super) acknowledged: Option<i64>,
+    /// The log's end when the partition was claimed.
+    end: i64,
+    /// It has been read to its end once.
+    pub(super) at_end: bool,
+}
+
+impl Owned {
+    pub(super) fn is_at_end(&self) -> bool {
+        // The last offsets may be holes, and then only the client knows that the end is reached.
+        self.at_end || self.next >= self.end
+    }
+}
+
+impl Reader {
+    /// Does what the group decided.
+    pub(super) fn answer_rebalances(&mut self) -> Result<(), Error> {
+        while let Some(decision) = self.group.next_rebalance() {
+            match decision {
+                Rebalance::Assigned(partitions) => self.claim(&partitions)?,
+                Rebalance::Revoked { partitions, lost } => self.release(&partitions, lost)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn partitions(&self) -> Vec<i32> {
+        self.progress.owned.keys().copied().collect()
+    }
+
+    pub(super) fn answer(&self, answered: Result<(), impl Display>) -> Result<(), Error> {
+        answered.map_err(|error| Error::Log(error.to_string()))
+    }
+
+    fn claim(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let retention_ms = i64::try_from(self.tuning.retention.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = jiff::Timestamp::now().as_millisecond().saturating_sub(retention_ms).max(0);
+        // Every decision is answered, also where the answer is that nothing will be read.
+        let known = match self.look_up(partitions, since_ms) {
+            Ok(Some(known)) => known,
+            unusable => {
+                self.answer(self.group.assign(&[]))?;
+                return unusable.map(|_| ());
+            }
+        };
+        let offsets: Vec<(i32, i64)> = known.iter().map(|known| (known.partition, start(known))).collect();
+        for (known, (partition, next)) in known.iter().zip(&offsets) {
+            let owned = Owned { next: *next, acknowledged: None, end: known.range.1, at_end: false };
+            self.progress.owned.insert(*partition, owned);
+        }
+        tracing::info!(?offsets, "partitions assigned for raw events");
+        self.answer(self.group.assign(&offsets))?;
+        if self.progress.paused { self.answer(self.group.pause(partitions)) } else { Ok(()) }
+    }
+
+    /// Hands partitions over with everything that was read of them in ClickHouse, unless they are lost or it takes too
+    /// long: then their new owner reads and writes the same rows again, which makes no second event of them.
+    fn release(&mut self, partitions: &[i32], lost: bool) -> Result<(), Error> {
+        if lost {
+            tracing::warn!(?partitions, "partitions lost; their new owner writes what is not noted as written");
+        } else if !partitions.is_empty() {
+            self.drain(Instant::now() + HANDOVER_MAX)?;
+        }
+        for partition in partitions {
+            self.progress.owned.remove(partition);
+        }
+        self.answer(self.group.unassign(partitions))?;
+        tracing::info!(?partitions, "partitions given back");
+        Ok(())
+    }
+
+    /// Repeats the question until it is answered, for a while; `None` if the end came first.
+    fn look_up(&self, partitions: &[i32], since_ms: i64) -> Result<Option<Vec<Known>>, Error> {
+        let started = Instant::now();
+        let mut warned = false;
+        while !self.shutdown.is_cancelled() {
+            match self.group.look_up(partitions, since_ms) {
+                Ok(known) => return Ok(Some(known)),
+                Err(error) if started.elapsed() >= CLAIM_MAX => return Err(Error::Log(error.to_string())),
+                Err(error) if !warned => {
+                    tracing::warn!(%error, "cannot take partitions over yet; trying again");
+                    warned = true;
+                }
+                Err(_) => {}
+            }
+            let pause = async { tokio::time::timeout(RETRY_INTERVAL, self.shutdown.cancelled()).await };
+            // Either the time is over or the end has come; the loop looks which.
+            let _ = self.runtime.block_on(pause);
+        }
+        Ok(None)
+    }
+}
+
+/// Where reading begins. Never somewhere else in silence: what is missing is said.
+fn start(known: &Known) -> i64 {
+    let Known { partition, committed, range: (low, high), young } = *known;
+    match committed {
+        Some(next) if (low..=high).contains(&next) => next,
+        Some(next) if next < low => {
+            tracing::error!(
+                partition,
+                next,
+                low,
+                missing = low - next,
+                "records were deleted from the log before they became raw events; going on with what it has"
+            );
+            low
+        }
+        Some(next) => {
+            tracing::error!(partition, next, low, high, "the log is another one than it was; reading it as a new one");
+            young.max(low)
+        }
+        None => {
+            tracing::info!(partition, low, start = young.max(low), "not read before: starting at what is kept");
+            young.max(low)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_begins_where_it_ended_and_never_before_what_is_kept() {
+        let start = |committed, low, high, young| start(&Known { partition: 0, committed, range: (low, high), young });
+        assert_eq!(start(Some(7), 5, 9, 5), 7);
+        assert_eq!(start(Some(9), 5, 9, 5), 9);
+        // Deleted, another log, not read before, nothing young enough.
+        assert_eq!(start(Some(3), 5, 9, 8), 5);
+        assert_eq!(start(Some(30), 5, 9, 8), 8);
+        assert_eq!(start(None, 5, 9, 8), 8);
+        assert_eq!(start(None, 5, 9, 0), 5);
+        assert_eq!(start(None, 5, 9, 9), 9);
+    }
+}
