@@ -111,6 +111,7 @@ mod tests {
             rollups: vec![],
             metrics: vec![],
             keys: vec![],
+            dimension_values_max: reckon_schemas::catalog::Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         };
         Filling::new(&Catalog { tenants: vec![tenant] }, tuning)
