@@ -231,7 +231,8 @@ impl Contribution {
     }
 }
 
-/// What an event adds to sums: its money, and of these properties the ones that are numbers. `amounts` is cleared first.
+/// What an event adds to sums: its money, and of these properties the ones that are numbers. `amounts` is
+/// cleared first.
 pub fn read_amounts<'a>(
     money: Option<Money>,
     property: impl Fn(&str) -> Option<&'a str>,

@@ -21,8 +21,8 @@ const LEN_AT: std::ops::Range<usize> = 8..12;
 
 /// The values of one dimension with how often each occurred, as far as that fits.
 ///
-/// A pure function of what was inserted and merged, in this order: the same history gives the same bytes, also if it was
-/// written and read back in between.
+/// A pure function of what was inserted and merged, in this order: the same history gives the same bytes, also if it
+/// was written and read back in between.
 #[derive(Clone, Debug)]
 pub struct TopSketch(FrequentItemsSketch<String>);
 
@@ -67,8 +67,8 @@ impl TopSketch {
 
     /// Adds everything that another sketch has counted.
     pub fn merge(&mut self, other: &Self) {
-        // The order in which counters are added decides which ones are purged, so it may depend on what the other sketch
-        // holds, but not on where its table happens to hold it.
+        // The order in which counters are added decides which ones are purged, so it may depend on what the other
+        // sketch holds, but not on where its table happens to hold it.
         match Self::from_bytes(&other.to_bytes()) {
             Ok(other) => self.0.merge(&other.0),
             Err(_) => self.0.merge(&other.0),

@@ -161,7 +161,8 @@ impl Counting {
     }
 }
 
-/// Count, cents, hundredths of items and users of the first deliveries, by day and rollup's values; without any of the code above.
+/// Count, cents, hundredths of items and users of the first deliveries, by day and rollup's values;
+/// without any of the code above.
 fn oracle() -> BTreeMap<(Date, String), (u64, i128, i128, usize)> {
     let (mut ids, mut cells) = (BTreeSet::new(), BTreeMap::<_, (u64, i128, i128, BTreeSet<String>)>::new());
     let mut deliveries = log();

@@ -19,7 +19,8 @@ pub enum Fate {
     NotYetSeen,
 }
 
-/// What the batch layer did with one delivery, as far as a cell is concerned that the speed layer may have counted it in.
+/// What the batch layer did with one delivery, as far as a cell is concerned that the speed layer may have
+/// counted it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// It counted it: the first delivery of an event.

@@ -12,8 +12,8 @@ use reckon_schemas::sums::Unit;
 use super::{Counted, Drift, Entry, Evidence, Fate};
 use crate::recount::{Exact, User};
 
-/// A delivery that speed counts, or would count, in one cell: that of its own values, or, if it is strange there, that of
-/// `__other__`, where batch does not count it. The first one of an id counts, unless it was first delivered elsewhere.
+/// A delivery that speed counts, or would count, in one cell: that of its own values, or, if it is strange there, that
+/// of `__other__`, where batch does not count it. The first one of an id counts, unless it was first delivered elsewhere.
 #[derive(Clone, Debug)]
 struct Delivered {
     id: u8,

@@ -1,6 +1,6 @@
 //! From a question to its answer: read the question ([`params`]), look its names up ([`selection`]), plan, read what
-//! the plan needs ([`reading`]), merge, and say it ([`wording`]). Beside them [`active`] and [`top`], which the speed layer
-//! alone can answer.
+//! the plan needs ([`reading`]), merge, and say it ([`wording`]). Beside them [`active`] and [`top`], which the speed
+//! layer alone can answer.
 
 mod active;
 pub(crate) mod params;

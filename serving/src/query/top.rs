@@ -1,5 +1,5 @@
-//! The most frequent values of a property. Kept by the speed layer for windows from five minutes on, never settled: every
-//! count says how far it can be off.
+//! The most frequent values of a property. Kept by the speed layer for windows from five minutes on, never settled:
+//! every count says how far it can be off.
 
 use std::collections::BTreeMap;
 

@@ -65,9 +65,10 @@ pub(crate) struct MetricAnswer {
 /// windows, 100 groups (the largest) and 100,000 points by default.
 ///
 /// Two kinds of metrics are answered by the speed layer alone, and stay provisional. `active_users` is the number of
-/// distinct users of the last five minutes, up to this second, whatever the time: it takes no range, dimensions or filters. `top` has
-/// the most frequent values of its property as groups, the most frequent first, of windows of `5m`, `1h` or `1d`; `total` is
-/// how often any value occurred. `method`, `error_bound`, `as_of` and `speed_lag_ms` say how good and how fresh they are.
+/// distinct users of the last five minutes, up to this second: it takes no range, dimensions or filters. `top` has the
+/// most frequent values of its property as groups, the most frequent first, of windows of `5m`, `1h` or `1d` (at most
+/// 100 by default); `total` is how often any value occurred. `method`, `error_bound`, `as_of` and `speed_lag_ms` say
+/// how good and how fresh they are.
 #[utoipa::path(get, path = "/v1/query", tag = "read", security(("read_key" = [])),
     params(
         ("metric" = String, Query, description = "A metric of the catalog"),
