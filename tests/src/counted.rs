@@ -11,6 +11,8 @@ use jiff::tz::TimeZone;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::window::Grain;
+use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,9 +23,16 @@ use crate::until;
 use crate::world::World;
 
 const MINUTE_US: i64 = 60_000_000;
+/// How far an event may be dated after its record: the worker's default.
+const FUTURE_SKEW_US: i64 = 600_000_000;
+/// More than any event may have.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Rollup, grain, start of the window in microseconds, dimension values.
 pub type Cell = (String, String, i64, Vec<String>);
+
+/// The grains that both stores keep for the hours of a test.
+const COMPARED: [&str; 4] = ["1m", "5m", "1h", "1d"];
 
 /// What was counted, and how many records were not, by reason.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +62,8 @@ pub async fn produce(world: &World, purchases: &[Purchase]) -> Result<()> {
     .await?
 }
 
-fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
+/// Key and payload of a purchase's record.
+pub fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
     let payload = json!({
         "v": 2, "tenant": tenant, "id": purchase.id, "name": "purchase",
         "occurred_at": purchase.at_us, "received_at": purchase.at_us, "user": purchase.user,
@@ -65,6 +75,11 @@ fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
 
 /// What the rules say about every record of the log: each partition by itself, in its order.
 pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted> {
+    oracle_of(world, &world.tenant, allowed_lateness).await
+}
+
+/// The same, the cells being those of one of the world's tenants. Exceptions are those of all of them.
+pub async fn oracle_of(world: &World, tenant: &str, allowed_lateness: Duration) -> Result<Counted> {
     let allowed_lateness_us = i64::try_from(allowed_lateness.as_micros())?;
     let mut partitions: BTreeMap<i32, Vec<Logged>> = BTreeMap::new();
     for logged in read_topic(&world.kafka.brokers, &world.kafka.topics.events).await? {
@@ -75,10 +90,17 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
     for records in partitions.values() {
         let (mut ids, mut watermark_us) = (HashSet::new(), i64::MIN);
         for record in records {
-            let event: Value = serde_json::from_slice(&record.payload)?;
-            let at_us = event["occurred_at"].as_i64().context("occurred_at")?;
+            let log_time_us = record.timestamp_ms.context("a record without a time")? * 1000;
+            let event = readable(&record.payload);
+            let at_us = event.as_ref().and_then(|event| event["occurred_at"].as_i64());
+            let (Some(event), Some(at_us)) = (event, at_us) else {
+                *counted.exceptions.entry("unreadable".to_owned()).or_default() += 1;
+                continue;
+            };
             let minute_end_us = (at_us.div_euclid(MINUTE_US) + 1) * MINUTE_US;
-            let reason = if !ids.insert(event["id"].to_string()) {
+            let reason = if at_us > log_time_us + FUTURE_SKEW_US {
+                Some("future")
+            } else if !ids.insert((event["tenant"].to_string(), event["id"].to_string())) {
                 Some("duplicate")
             } else if minute_end_us.saturating_add(allowed_lateness_us) <= watermark_us {
                 Some("late")
@@ -90,11 +112,15 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
                 continue;
             }
             watermark_us = watermark_us.max(at_us);
+            if event["tenant"] != tenant {
+                continue;
+            }
             for cell in cells_of(&event, at_us)? {
                 users.entry(cell.clone()).or_default().insert(event["user"].to_string());
                 let sums = counted.cells.entry(cell).or_default();
                 sums.count += 1;
-                sums.cents += i128::from(event["money"]["minor"].as_i64().context("minor")?);
+                let cents = i128::from(event["money"]["minor"].as_i64().context("minor")?);
+                sums.cents = sums.cents.checked_add(cents).context("128 bits are enough")?;
             }
         }
     }
@@ -104,21 +130,47 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
     Ok(counted)
 }
 
+/// The record as an event, if it may be one: JSON of bounded size and depth, without a NUL in its text.
+fn readable(payload: &[u8]) -> Option<Value> {
+    let event: Value = serde_json::from_slice(payload).ok().filter(|_| payload.len() <= MESSAGE_BYTES_MAX)?;
+    let texts = ["tenant", "id", "name", "user"].map(|name| &event[name]);
+    let nul = |text: &Value| text.as_str().is_some_and(|text| text.contains('\0'));
+    let properties = event["properties"].as_object()?;
+    let flat = properties.values().all(|value| !value.is_array() && !value.is_object() && !nul(value));
+    (flat && !texts.into_iter().any(nul)).then_some(event)
+}
+
 /// The cells of the test tenant's rollups that an event belongs to.
 fn cells_of(event: &Value, at_us: i64) -> Result<Vec<Cell>> {
-    let zone = TimeZone::get("America/New_York")?;
-    let day = Timestamp::from_microsecond(at_us)?.to_zoned(zone).start_of_day()?.timestamp().as_microsecond();
-    let starts =
-        [("1m", at_us - at_us.rem_euclid(MINUTE_US)), ("1h", at_us - at_us.rem_euclid(60 * MINUTE_US)), ("1d", day)];
     let value = |name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
     let rollups = [("total", vec![]), ("department", vec![value("department")]), ("store", vec![value("store")])];
     let mut cells = Vec::new();
-    for (grain, start_us) in starts {
+    for grain in Grain::ALL.map(Grain::name) {
+        if !COMPARED.contains(&grain) {
+            continue;
+        }
+        let start_us = window_start_us(grain, at_us)?;
         for (rollup, values) in &rollups {
             cells.push(((*rollup).to_owned(), grain.to_owned(), start_us, values.clone()));
         }
     }
     Ok(cells)
+}
+
+/// Where the window of a grain begins that holds an instant, by arithmetic of the oracle's own.
+fn window_start_us(grain: &str, at_us: i64) -> Result<i64> {
+    let (number, unit) = grain.split_at(grain.len() - 1);
+    let unit_us = match unit {
+        "s" => 1_000_000,
+        "m" => MINUTE_US,
+        "h" => 60 * MINUTE_US,
+        _ => {
+            let zone = TimeZone::get("America/New_York")?;
+            let day = Timestamp::from_microsecond(at_us)?.to_zoned(zone).start_of_day()?;
+            return Ok(day.timestamp().as_microsecond());
+        }
+    };
+    Ok(at_us - at_us.rem_euclid(number.parse::<i64>()? * unit_us))
 }
 
 #[derive(Deserialize, Row)]
@@ -134,41 +186,63 @@ struct CellRow {
 
 /// What the view over ClickHouse's cells says.
 pub async fn in_clickhouse(world: &World) -> Result<Counted> {
+    clickhouse_of(world, &world.tenant).await
+}
+
+/// The same, the cells being those of one of the world's tenants. Exceptions are those of all of them.
+pub async fn clickhouse_of(world: &World, tenant: &str) -> Result<Counted> {
     let sql = "SELECT rollup, grain, toUnixTimestamp64Micro(window_start) AS start_us, dimensions, \
                sum(speed_cells.count) AS count, sum(money['USD']) AS cents, uniqCombined64Merge(14)(speed_cells.users) AS users \
                FROM speed_cells WHERE tenant = ? GROUP BY grain, rollup, window_start, dimensions";
     let client = world.clickhouse_client();
-    let rows = client.query(sql).bind(&world.tenant).fetch_all::<CellRow>().await?;
-    let cells = rows.into_iter().map(|row| {
+    let rows = client.query(sql).bind(tenant).fetch_all::<CellRow>().await?;
+    let compared = rows.into_iter().filter(|row| COMPARED.contains(&row.grain.as_str()));
+    let cells = compared.map(|row| {
         let sums = Sums { count: row.count, cents: row.cents, users: row.users };
         ((row.rollup, row.grain, row.start_us, row.dimensions), sums)
     });
-    let sql = "SELECT reason, count() FROM speed_exceptions FINAL WHERE tenant = ? GROUP BY reason";
-    let exceptions = client.query(sql).bind(&world.tenant).fetch_all::<(String, u64)>().await?;
+    let sql = "SELECT reason, count() FROM speed_exceptions FINAL GROUP BY reason";
+    let exceptions = client.query(sql).fetch_all::<(String, u64)>().await?;
     Ok(Counted { cells: cells.collect(), exceptions: exceptions.into_iter().collect() })
 }
 
 /// What Redis says, of every cell that it has.
 pub async fn in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
-    let mut connection = world.redis_connection().await?;
-    let prefix = format!("rk:{{{}}}:cells:", world.tenant);
+    redis_of(world, &world.tenant).await
+}
+
+/// The keys of a tenant's hashes of cells.
+pub async fn cell_keys(connection: &mut MultiplexedConnection, tenant: &str) -> Result<Vec<String>> {
+    let pattern = format!("rk:{{{tenant}}}:cells:*");
     let mut keys: Vec<String> = Vec::new();
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(10_000);
-        let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+        scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(10_000);
+        let (next, found): (u64, Vec<String>) = scan.query_async(connection).await?;
         keys.extend(found);
         cursor = next;
         if cursor == 0 {
-            break;
+            // A scan may name a key twice.
+            keys.sort_unstable();
+            keys.dedup();
+            return Ok(keys);
         }
     }
+}
+
+/// What Redis says of one of the world's tenants.
+pub async fn redis_of(world: &World, tenant: &str) -> Result<BTreeMap<Cell, Sums>> {
+    let mut connection = world.redis_connection().await?;
+    let prefix = format!("rk:{{{tenant}}}:cells:");
     let mut cells: BTreeMap<Cell, Sums> = BTreeMap::new();
     let mut sketches: BTreeMap<Cell, Vec<String>> = BTreeMap::new();
-    for key in keys {
+    for key in cell_keys(&mut connection, tenant).await? {
         let name: Vec<&str> = key[prefix.len()..].splitn(4, ':').collect();
         let [grain, start, rollup, _event] = name[..] else { anyhow::bail!("key {key}") };
+        if !COMPARED.contains(&grain) {
+            continue;
+        }
         let start_us = start.parse::<i64>()? * 1_000_000;
         let fields: HashMap<String, String> = redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
         for (field, totals) in fields {
@@ -216,8 +290,13 @@ pub fn compare(store: &str, found: &BTreeMap<Cell, Sums>, expected: &BTreeMap<Ce
 
 /// Both stores against the oracle. The purchases must be young enough for Redis to keep all of their cells.
 pub async fn assert_counted(world: &World, allowed_lateness: Duration) -> Result<Counted> {
-    let expected = oracle(world, allowed_lateness).await?;
-    let clickhouse = in_clickhouse(world).await?;
+    assert_counted_of(world, &world.tenant, allowed_lateness).await
+}
+
+/// The same for one of the world's tenants.
+pub async fn assert_counted_of(world: &World, tenant: &str, allowed_lateness: Duration) -> Result<Counted> {
+    let expected = oracle_of(world, tenant, allowed_lateness).await?;
+    let clickhouse = clickhouse_of(world, tenant).await?;
     compare("ClickHouse", &clickhouse.cells, &expected.cells)?;
     ensure!(
         clickhouse.exceptions == expected.exceptions,
@@ -225,7 +304,7 @@ pub async fn assert_counted(world: &World, allowed_lateness: Duration) -> Result
         clickhouse.exceptions,
         expected.exceptions
     );
-    compare("Redis", &in_redis(world).await?, &expected.cells)?;
+    compare("Redis", &redis_of(world, tenant).await?, &expected.cells)?;
     Ok(expected)
 }
 

@@ -8,16 +8,18 @@
 #![allow(clippy::print_stderr, reason = "seeds and the ends of logs belong into a failing test's output")]
 
 pub mod counted;
+pub mod faults;
 pub mod lake;
 pub mod log;
 pub mod process;
+pub mod proxy;
 pub mod purchases;
 pub mod stack;
 pub mod world;
 
 pub use process::Process;
 pub use stack::{Service, Stack};
-pub use world::World;
+pub use world::{Member, World};
 
 use std::time::{Duration, Instant};
 

@@ -17,6 +17,10 @@ pub struct Tuning {
     /// it, by default from below at 6 s.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
+    /// After how long without a look at the log the group takes a worker for stuck, and gives its partitions to others.
+    /// Not less than the session timeout.
+    #[serde(with = "humantime_serde")]
+    pub max_poll_interval: Duration,
     /// How long after its end, in event time, a window still takes events.
     #[serde(with = "humantime_serde")]
     pub allowed_lateness: Duration,
@@ -65,6 +69,7 @@ impl Default for Tuning {
         Self {
             group: "reckon-speed".to_owned(),
             session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(300),
             allowed_lateness: HOUR,
             future_skew: Duration::from_secs(600),
             dedup_horizon_records: 200_000,
