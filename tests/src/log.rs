@@ -76,6 +76,8 @@ pub struct Raw {
     pub key: Vec<u8>,
     /// `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
+    /// The record's time; that of sending it if nothing is said.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// A producer that waits for a broker that is away, and writes nothing twice.
@@ -94,7 +96,7 @@ pub fn producer(brokers: &str) -> Result<FutureProducer> {
 pub async fn send(producer: &FutureProducer, topic: &str, records: &[Raw]) -> Result<Vec<(i32, i64)>> {
     let sent = records.iter().map(|raw| async move {
         let record = FutureRecord { payload: raw.payload.as_ref(), ..FutureRecord::to(topic).key(&raw.key) };
-        let record = FutureRecord { partition: raw.partition, ..record };
+        let record = FutureRecord { partition: raw.partition, timestamp: raw.timestamp_ms, ..record };
         let delivery = producer.send(record, Duration::from_secs(120)).await.map_err(|(error, _)| error)?;
         anyhow::Ok((delivery.partition, delivery.offset))
     });

@@ -16,12 +16,12 @@ pub async fn bits_flip_in_snapshots(stack: &Stack, seed: u64) -> Result<Survived
     let mut worker = world.start_worker(&Member::named("first"))?;
     let flow = Flow::start(&world, seed, 40_000, 300)?;
     until("two snapshots of every partition", PATIENCE, || async {
-        let found = snapshots(&world)?;
+        let found = snapshots(&world);
         Ok(found.len() == 3 && found.values().all(|offsets| offsets.len() >= 2))
     })
     .await?;
     worker.kill()?;
-    let found = snapshots(&world)?;
+    let found = snapshots(&world);
     let last_two = |partition: i32| -> Result<(i64, i64)> {
         let [.., before, newest] = found[&partition][..] else { anyhow::bail!("{found:?}") };
         Ok((before, newest))

@@ -37,7 +37,7 @@ pub fn purchases(seed: u64, count: usize) -> Vec<Purchase> {
 #[must_use]
 pub fn raw(tenant: &str, purchase: &Purchase) -> Raw {
     let (key, payload) = message(tenant, purchase);
-    Raw { partition: None, key: key.into_bytes(), payload: Some(payload.into_bytes()) }
+    Raw { key: key.into_bytes(), payload: Some(payload.into_bytes()), ..Raw::default() }
 }
 
 impl Flow {

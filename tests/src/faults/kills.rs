@@ -7,10 +7,9 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::flow::{Flow, purchases};
+use super::flow::Flow;
 use super::steps::{age_of_newest, newest};
 use super::{PATIENCE, Survived, counted_records, tuning, until_assigned, until_progress, until_whole};
-use crate::counted::produce;
 use crate::{Member, Stack, World, until};
 
 /// How often a snapshot is due, and how much later it may come on a machine that has much else to do.
@@ -26,9 +25,9 @@ pub async fn kill_in_mid_window(stack: &Stack, seed: u64, lives: usize) -> Resul
     let mut worker = world.start_worker(&Member::named("life-0"))?;
     for life in 1..=lives {
         // A life that writes snapshots, and then some more records.
-        let before = newest(&world)?;
+        let before = newest(&world);
         until("this life's snapshots", PATIENCE, || async {
-            let now = newest(&world)?;
+            let now = newest(&world);
             Ok((0..3).all(|partition| now.get(&partition) > before.get(&partition)))
         })
         .await
@@ -41,7 +40,7 @@ pub async fn kill_in_mid_window(stack: &Stack, seed: u64, lives: usize) -> Resul
             oldest = oldest.max(age);
         }
         worker.kill()?;
-        let (saved, counted) = (newest(&world)?, counted_records(&world).await?);
+        let (saved, counted) = (newest(&world), counted_records(&world).await?);
         worker = world.start_worker(&Member::named(format!("life-{life}")))?;
         let starts = until_assigned(&worker, 3).await?;
         for (partition, offset) in &starts {
@@ -65,8 +64,7 @@ pub async fn kill_in_mid_window(stack: &Stack, seed: u64, lives: usize) -> Resul
 /// A second worker joins in the middle of a replay and is killed.
 pub async fn second_worker_comes_and_goes(stack: &Stack, seed: u64) -> Result<Survived> {
     let world = World::with_tuning(stack, &tuning(""))?;
-    produce(&world, &purchases(seed, 20_000)).await?;
-    let flow = Flow::start(&world, seed + 1, 40_000, 400)?;
+    let flow = Flow::start(&world, seed, 80_000, 1_500)?;
     let mut first = world.start_worker(&Member::named("first"))?;
     until_progress(&world, 100).await?;
     let mut second = world.start_worker(&Member::named("second"))?;

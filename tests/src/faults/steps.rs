@@ -1,6 +1,7 @@
 //! Fault 1: `kill -9` at each step of the work.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -38,7 +39,7 @@ pub async fn kill_at_each_step(stack: &Stack, seed: u64, rounds: usize) -> Resul
             in_the_writing +=
                 usize::from(reach(step, &world, &via, &worker).await.with_context(|| format!("{step:?}"))?);
             worker.kill()?;
-            let saved = newest(&world)?;
+            let saved = newest(&world);
             let counted = counted_records(&world).await?;
             via.reset();
             life += 1;
@@ -82,11 +83,11 @@ async fn reach(step: Step, world: &World, via: &Via, worker: &Process) -> Result
 }
 
 /// Looks at the folder again and again, without a pause, until a snapshot is new (or begun, if that is what is asked).
-fn watch(folder: &std::path::Path, begun_is_enough: bool) -> Result<bool> {
-    let before = names(folder)?;
+fn watch(folder: &Path, begun_is_enough: bool) -> Result<bool> {
+    let before = names(folder);
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
-        for name in names(folder)? {
+        for name in names(folder) {
             let begun = name.contains('#');
             if !before.contains(&name) && (begun_is_enough || !begun) {
                 return Ok(begun);
@@ -96,42 +97,39 @@ fn watch(folder: &std::path::Path, begun_is_enough: bool) -> Result<bool> {
     anyhow::bail!("no new snapshot within {PATIENCE:?}")
 }
 
-fn names(folder: &std::path::Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for partition in std::fs::read_dir(folder)?.flatten() {
-        for file in std::fs::read_dir(partition.path())?.flatten() {
-            names.push(file.path().to_string_lossy().into_owned());
-        }
-    }
-    Ok(names)
+/// The files of all partitions; what comes and goes meanwhile may be among them or not.
+fn names(folder: &Path) -> Vec<String> {
+    let list = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = list(folder).flat_map(|partition| list(&partition.path()));
+    files.map(|file| file.path().to_string_lossy().into_owned()).collect()
 }
 
 /// Where a world's snapshots are, one folder a partition.
-pub fn snapshot_folder(world: &World) -> std::path::PathBuf {
+pub fn snapshot_folder(world: &World) -> PathBuf {
     world.store().join("snapshots").join(&world.kafka.topics.events)
 }
 
 /// The offset of the newest snapshot of each partition that has one.
-pub fn newest(world: &World) -> Result<BTreeMap<i32, i64>> {
-    Ok(snapshots(world)?.into_iter().filter_map(|(partition, offsets)| Some((partition, *offsets.last()?))).collect())
+pub fn newest(world: &World) -> BTreeMap<i32, i64> {
+    snapshots(world).into_iter().filter_map(|(partition, offsets)| Some((partition, *offsets.last()?))).collect()
 }
 
 /// The offsets of all snapshots, by partition, oldest first.
-pub fn snapshots(world: &World) -> Result<BTreeMap<i32, Vec<i64>>> {
+pub fn snapshots(world: &World) -> BTreeMap<i32, Vec<i64>> {
     let mut snapshots: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-    for name in names(&snapshot_folder(world)).unwrap_or_default() {
+    for name in names(&snapshot_folder(world)) {
         let mut parts = name.rsplit('/');
         if let (Some(Ok(offset)), Some(Ok(partition))) = (parts.next().map(str::parse), parts.next().map(str::parse)) {
             snapshots.entry(partition).or_default().push(offset);
         }
     }
     snapshots.values_mut().for_each(|offsets| offsets.sort_unstable());
-    Ok(snapshots)
+    snapshots
 }
 
 /// How old the newest snapshot of a partition is.
 pub fn age_of_newest(world: &World, partition: i32) -> Result<Option<Duration>> {
-    let Some(offset) = newest(world)?.get(&partition).copied() else { return Ok(None) };
+    let Some(offset) = newest(world).get(&partition).copied() else { return Ok(None) };
     let file = snapshot_folder(world).join(partition.to_string()).join(format!("{offset:020}"));
     Ok(Some(std::fs::metadata(file)?.modified()?.elapsed().unwrap_or_default()))
 }
