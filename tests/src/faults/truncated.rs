@@ -5,11 +5,12 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::flow::raw;
-use super::{Survived, tuning, until_assigned, until_ended};
+use super::steps::newest;
+use super::{PATIENCE, Survived, tuning, until_assigned, until_ended};
 use crate::counted::{progress_in_clickhouse, progress_in_redis, until_counted};
 use crate::log::{Raw, admin, producer, send};
 use crate::purchases::{Purchase, generate};
-use crate::{Member, Process, Stack, World};
+use crate::{Member, Process, Stack, World, until};
 
 const PARTITION: i32 = 1;
 
@@ -23,6 +24,7 @@ pub async fn log_truncated_under_the_worker(stack: &Stack, seed: u64) -> Result<
     until_assigned(&worker, 3).await?;
     put(&world, &purchases[..100]).await?;
     until_counted(&world).await?;
+    until("a snapshot of it", PATIENCE, || async { Ok(newest(&world).get(&PARTITION) == Some(&100)) }).await?;
 
     // It runs, and is a moment behind: what it is about to read is gone when it looks.
     worker.pause()?;
