@@ -20,7 +20,7 @@ const LATER: Duration = Duration::from_secs(4);
 pub async fn kill_in_mid_window(stack: &Stack, seed: u64, lives: usize) -> Result<Survived> {
     let world = World::with_tuning(stack, &tuning(""))?;
     let mut random = StdRng::seed_from_u64(seed);
-    let flow = Flow::start(&world, seed, 60_000, 400)?;
+    let flow = Flow::start(&world, seed, 6_000 * (lives + 2), 400)?;
     let (mut oldest, mut replayed_max) = (Duration::ZERO, 0);
     let mut worker = world.start_worker(&Member::named("life-0"))?;
     for life in 1..=lives {

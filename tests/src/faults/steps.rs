@@ -29,7 +29,7 @@ enum Step {
 pub async fn kill_at_each_step(stack: &Stack, seed: u64, rounds: usize) -> Result<Survived> {
     let world = World::with_tuning(stack, &tuning("dirty_cells_max = 1500"))?;
     let via = Via::open(&world).await?;
-    let flow = Flow::start(&world, seed, 40_000, 500)?;
+    let flow = Flow::start(&world, seed, 20_000 * (rounds + 1), 500)?;
     let (mut life, mut replayed_max, mut in_the_writing) = (0, 0, 0);
     let mut worker = world.start_worker(&via.member("life-0"))?;
     for _ in 0..rounds {
