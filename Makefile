@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reckon/target
 RECKON := $(CARGO_TARGET_DIR)/release/reckon
 
-.PHONY: help install ui build demo check test bench-speed format clean
+.PHONY: help install ui build demo check test soak bench-speed format clean
 
 help: ## What there is to type
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -28,6 +28,9 @@ check: ui ## Formatting, lints, docs, repository rules, licences, spelling, unus
 
 test: build ## Every test, the ones on real servers included
 	@tests/run $(RECKON)
+
+soak: build ## The faults of the speed layer, played long: what was injected and survived, in at most 20 minutes
+	@tests/soak
 
 bench-speed: build ## Measure the speed layer beside its servers and beside Flink (RECKON_BENCH_EVENTS=2000000 for a small run)
 	@deploy/local/install --with-bench

@@ -7,6 +7,7 @@ settings of their own, so a request opens one, sets what it asks for, and closes
 import contextlib
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -98,16 +99,31 @@ class Engine:
         """Runs one INSERT with the data in `chunks`, in constant memory. Nothing more is written once it raises."""
         with self._session(settings, parameters_in_session=True) as connection:
             inserter = connection.send_insert(statement, input_format)
+            started, sent = time.time(), False
             try:
                 for chunk in _coalesced(chunks):
                     connection.insert_append(inserter, chunk)
+                    sent = True
             except BaseException:
                 connection.insert_cancel(inserter)
                 raise
             result = connection.insert_done(inserter)
             rows, size = result.rows_written(), result.bytes_written()
+            if sent and rows == 0:
+                self._raise_refusal(started)
             elapsed_ns = round(result.elapsed() * 1e9)
             return Outcome(b"", {"written_rows": rows, "written_bytes": size, "elapsed_ns": elapsed_ns})
+
+    def _raise_refusal(self, since: float) -> None:
+        """An insert that a table refused (too many parts) ends without rows and without an error of its own."""
+        statement = (
+            "SELECT last_error_message, code FROM system.errors WHERE toUnixTimestamp(last_error_time) >= {since:Int64} "
+            "AND name = 'TOO_MANY_PARTS'"
+        )
+        text = self._keeper.query(statement, "TSVRaw", params={"since": str(int(since))}).bytes().decode().strip()
+        if text:
+            message, _, code = text.rpartition("\t")
+            raise EngineError(int(code), f"{message} (TOO_MANY_PARTS)")
 
     def decompress(self, chunks: Iterable[bytes], method: str) -> bytes:
         """Undoes a compression that Python does not know but the engine does, from files only."""

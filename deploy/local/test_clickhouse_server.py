@@ -185,6 +185,16 @@ class Interface(OnServer):
         connection.close()
         self.assertEqual(self.run_here("SELECT count() FROM t"), b"0\n")
 
+    def test_a_refused_insert_is_no_success(self):
+        limits = "parts_to_delay_insert = 100, parts_to_throw_insert = 2"
+        self.run_here(f"CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS {limits}")
+        self.run_here("SYSTEM STOP MERGES t")
+        fields = {"database": self.database, "query": "INSERT INTO t FORMAT RowBinary"}
+        answers = [self.server.call(struct.pack("<Q", number), **fields) for number in range(4)]
+        self.assertEqual([status for status, _, _ in answers], [200, 200, 500, 500])
+        self.assertIn(b"Too many parts", answers[-1][2])
+        self.assertEqual(self.run_here("SELECT count() FROM t"), b"2\n")
+
     def test_a_token_deduplicates(self):
         layout = "ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 100"
         self.run_here(f"CREATE TABLE t (id UInt64) {layout}")

@@ -12,6 +12,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use reckon_schemas::redis_keys::{self, CellTotals};
 use reckon_schemas::sums::Unit;
+use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,8 +23,15 @@ use crate::until;
 use crate::world::World;
 
 const SECOND_US: i64 = 1_000_000;
+/// The worker's default, and what it allows for windows of one second then. Where a test configures another lateness, it
+/// is that of every grain.
+const DEFAULT_LATENESS: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(60));
 /// Windows of one second are in Redis for ten minutes after their end; younger ones than this have to be there.
 const SECONDS_THERE: Duration = Duration::from_secs(8 * 60);
+/// How far an event may be dated after its record: the worker's default.
+const FUTURE_SKEW_US: i64 = 600_000_000;
+/// More than any event may have.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Rollup, grain, start of the window in microseconds, dimension values.
 pub type Cell = (String, String, i64, Vec<String>);
@@ -31,14 +39,23 @@ pub type Cell = (String, String, i64, Vec<String>);
 /// What was counted, and how many records were not, by reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Cells of the grains that are kept.
+    /// Cells of the grains that both stores keep.
     pub cells: BTreeMap<Cell, Sums>,
-    /// Cells of one second.
+    /// Cells of one second, which only Redis has.
     pub seconds: BTreeMap<Cell, Sums>,
     /// By reason.
     pub exceptions: BTreeMap<String, u64>,
     /// By reason and the coarsest grain that the event is missing from.
     pub missed: BTreeMap<(String, String), u64>,
+}
+
+/// How many exceptions there are for each reason.
+fn by_reason(missed: &BTreeMap<(String, String), u64>) -> BTreeMap<String, u64> {
+    let mut exceptions = BTreeMap::new();
+    for ((reason, _), count) in missed {
+        *exceptions.entry(reason.clone()).or_default() += count;
+    }
+    exceptions
 }
 
 /// Writes purchases into the log as the collector would, and returns when the broker has them.
@@ -62,7 +79,8 @@ pub async fn produce(world: &World, purchases: &[Purchase]) -> Result<()> {
     .await?
 }
 
-fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
+/// Key and payload of a purchase's record.
+pub fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
     let payload = json!({
         "v": 2, "tenant": tenant, "id": purchase.id, "name": "purchase",
         "occurred_at": purchase.at_us, "received_at": purchase.at_us, "user": purchase.user,
@@ -74,7 +92,15 @@ fn message(tenant: &str, purchase: &Purchase) -> (String, String) {
 
 /// What the rules say about every record of the log: each partition by itself, in its order.
 pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted> {
-    let allowed_lateness_us = i64::try_from(allowed_lateness.as_micros())?;
+    oracle_of(world, &world.tenant, allowed_lateness).await
+}
+
+/// The same, the cells being those of one of the world's tenants. Exceptions are those of all of them.
+pub async fn oracle_of(world: &World, tenant: &str, allowed_lateness: Duration) -> Result<Counted> {
+    let lateness = |grain| {
+        if grain == "1s" && allowed_lateness == DEFAULT_LATENESS.0 { DEFAULT_LATENESS.1 } else { allowed_lateness }
+    };
+    let lateness_us = |grain| i64::try_from(lateness(grain).as_micros()).unwrap_or(i64::MAX);
     let mut partitions: BTreeMap<i32, Vec<Logged>> = BTreeMap::new();
     for logged in read_topic(&world.kafka.brokers, &world.kafka.topics.events).await? {
         partitions.entry(logged.partition).or_default().push(logged);
@@ -84,41 +110,66 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
     for records in partitions.values() {
         let (mut ids, mut watermark_us) = (HashSet::new(), i64::MIN);
         for record in records {
-            let event: Value = serde_json::from_slice(&record.payload)?;
-            let at_us = event["occurred_at"].as_i64().context("occurred_at")?;
+            let log_time_us = record.timestamp_ms.context("a record without a time")? * 1000;
+            let event = readable(&record.payload);
+            let at_us = event.as_ref().and_then(|event| event["occurred_at"].as_i64());
+            let (Some(event), Some(at_us)) = (event, at_us) else {
+                *counted.missed.entry(("unreadable".to_owned(), "1d".to_owned())).or_default() += 1;
+                continue;
+            };
             let windows = windows_at(at_us)?;
             // A coarser window does not end earlier, so what is too late for it is too late for the finer ones.
-            let over = windows.iter().filter(|(_, _, end_us)| end_us + allowed_lateness_us <= watermark_us).count();
-            let exception = if !ids.insert(event["id"].to_string()) {
+            let is_over = |(grain, _, end_us): &&Window| end_us.saturating_add(lateness_us(grain)) <= watermark_us;
+            let over = windows.iter().take_while(is_over).count();
+            let exception = if at_us > log_time_us + FUTURE_SKEW_US {
+                Some(("future", "1d"))
+            } else if !ids.insert((event["tenant"].to_string(), event["id"].to_string())) {
                 Some(("duplicate", "1d"))
             } else {
                 over.checked_sub(1).map(|last| ("late", windows[last].0)).filter(|(_, grain)| *grain != "1s")
             };
             if let Some((reason, missed)) = exception {
-                *counted.exceptions.entry(reason.to_owned()).or_default() += 1;
                 *counted.missed.entry((reason.to_owned(), missed.to_owned())).or_default() += 1;
             }
             if exception.is_some_and(|(_, missed)| missed == "1d") {
                 continue;
             }
             watermark_us = watermark_us.max(at_us);
+            if event["tenant"] != tenant {
+                continue;
+            }
             for cell in cells_of(&event, &windows[over..]) {
                 users.entry(cell.clone()).or_default().insert(event["user"].to_string());
                 let cells = if cell.1 == "1s" { &mut counted.seconds } else { &mut counted.cells };
                 let sums = cells.entry(cell).or_default();
                 sums.count += 1;
-                sums.cents += i128::from(event["money"]["minor"].as_i64().context("minor")?);
+                let cents = i128::from(event["money"]["minor"].as_i64().context("minor")?);
+                sums.cents = sums.cents.checked_add(cents).context("128 bits are enough")?;
             }
         }
     }
     for (cell, sums) in counted.cells.iter_mut().chain(&mut counted.seconds) {
         sums.users = users[cell].len() as u64;
     }
+    counted.exceptions = by_reason(&counted.missed);
     Ok(counted)
 }
 
-/// The windows that an instant lies in, finest first: grain, start and end.
-fn windows_at(at_us: i64) -> Result<[(&'static str, i64, i64); 5]> {
+/// The record as an event, if it may be one: JSON of bounded size and depth, without a NUL in its text.
+fn readable(payload: &[u8]) -> Option<Value> {
+    let event: Value = serde_json::from_slice(payload).ok().filter(|_| payload.len() <= MESSAGE_BYTES_MAX)?;
+    let texts = ["tenant", "id", "name", "user"].map(|name| &event[name]);
+    let nul = |text: &Value| text.as_str().is_some_and(|text| text.contains('\0'));
+    let properties = event["properties"].as_object()?;
+    let flat = properties.values().all(|value| !value.is_array() && !value.is_object() && !nul(value));
+    (flat && !texts.into_iter().any(nul)).then_some(event)
+}
+
+/// Grain, start and end.
+type Window = (&'static str, i64, i64);
+
+/// The windows that an instant lies in, finest first, by arithmetic of the oracle's own.
+fn windows_at(at_us: i64) -> Result<[Window; 5]> {
     let fixed = |grain, seconds: i64| {
         let start_us = at_us - at_us.rem_euclid(seconds * SECOND_US);
         (grain, start_us, start_us + seconds * SECOND_US)
@@ -130,7 +181,7 @@ fn windows_at(at_us: i64) -> Result<[(&'static str, i64, i64); 5]> {
 }
 
 /// The cells of the test tenant's rollups in these windows that an event belongs to.
-fn cells_of(event: &Value, windows: &[(&str, i64, i64)]) -> Vec<Cell> {
+fn cells_of(event: &Value, windows: &[Window]) -> Vec<Cell> {
     let value = |name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
     let rollups = [("total", vec![]), ("department", vec![value("department")]), ("store", vec![value("store")])];
     let mut cells = Vec::new();
@@ -155,59 +206,74 @@ struct CellRow {
 
 /// What the view over ClickHouse's cells says.
 pub async fn in_clickhouse(world: &World) -> Result<Counted> {
+    clickhouse_of(world, &world.tenant).await
+}
+
+/// The same, the cells being those of one of the world's tenants. Exceptions are those of all of them.
+pub async fn clickhouse_of(world: &World, tenant: &str) -> Result<Counted> {
     let sql = "SELECT rollup, grain, toUnixTimestamp64Micro(window_start) AS start_us, dimensions, \
                sum(speed_cells.count) AS count, sum(money['USD']) AS cents, uniqCombined64Merge(14)(speed_cells.users) AS users \
                FROM speed_cells WHERE tenant = ? GROUP BY grain, rollup, window_start, dimensions";
     let client = world.clickhouse_client();
-    let rows = client.query(sql).bind(&world.tenant).fetch_all::<CellRow>().await?;
+    let rows = client.query(sql).bind(tenant).fetch_all::<CellRow>().await?;
     let cells = rows.into_iter().map(|row| {
         let sums = Sums { count: row.count, cents: row.cents, users: row.users };
         ((row.rollup, row.grain, row.start_us, row.dimensions), sums)
     });
-    let sql = "SELECT reason, missed, count() FROM speed_exceptions FINAL WHERE tenant = ? GROUP BY reason, missed";
-    let mut counted = Counted { cells: cells.collect(), ..Counted::default() };
-    for (reason, missed, count) in client.query(sql).bind(&world.tenant).fetch_all::<(String, String, u64)>().await? {
-        *counted.exceptions.entry(reason.clone()).or_default() += count;
-        counted.missed.insert((reason, missed), count);
-    }
-    Ok(counted)
+    let sql = "SELECT reason, missed, count() FROM speed_exceptions FINAL GROUP BY reason, missed";
+    let missed = client.query(sql).fetch_all::<(String, String, u64)>().await?;
+    let missed = missed.into_iter().map(|(reason, missed, count)| ((reason, missed), count)).collect();
+    Ok(Counted { cells: cells.collect(), exceptions: by_reason(&missed), missed, ..Counted::default() })
 }
 
-/// What Redis says, of every cell that it has of the grains that are kept.
+/// What Redis says, of every cell that it has of the grains that both stores keep.
 pub async fn in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
-    let mut cells = all_in_redis(world).await?;
+    redis_of(world, &world.tenant).await
+}
+
+/// The keys of a tenant's hashes of cells.
+pub async fn cell_keys(connection: &mut MultiplexedConnection, tenant: &str) -> Result<Vec<String>> {
+    let pattern = format!("rk:{{{tenant}}}:cells:*");
+    let mut keys: Vec<String> = Vec::new();
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(10_000);
+        let (next, found): (u64, Vec<String>) = scan.query_async(connection).await?;
+        keys.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            // A scan may name a key twice.
+            keys.sort_unstable();
+            keys.dedup();
+            return Ok(keys);
+        }
+    }
+}
+
+/// What Redis says of one of the world's tenants, of the grains that both stores keep.
+pub async fn redis_of(world: &World, tenant: &str) -> Result<BTreeMap<Cell, Sums>> {
+    let mut cells = all_in_redis(world, tenant).await?;
     cells.retain(|(_, grain, ..), _| grain != "1s");
     Ok(cells)
 }
 
-/// The cells of one second, of those that are in Redis all the ones that have to be, against the oracle.
-async fn compare_seconds(world: &World, expected: &BTreeMap<Cell, Sums>) -> Result<()> {
+/// The cells of one second, of those that are in Redis and all the ones that have to be, against the oracle.
+async fn compare_seconds(world: &World, tenant: &str, expected: &BTreeMap<Cell, Sums>) -> Result<()> {
     let there_from_us = (Timestamp::now() - SECONDS_THERE).as_microsecond();
-    let mut found = all_in_redis(world).await?;
+    let mut found = all_in_redis(world, tenant).await?;
     found.retain(|(_, grain, ..), _| grain == "1s");
     let is_there = |cell: &Cell| cell.2 >= there_from_us || found.contains_key(cell);
     let expected = expected.iter().filter(|(cell, _)| is_there(cell));
     compare("Redis", &found, &expected.map(|(cell, sums)| (cell.clone(), sums.clone())).collect())
 }
 
-async fn all_in_redis(world: &World) -> Result<BTreeMap<Cell, Sums>> {
+async fn all_in_redis(world: &World, tenant: &str) -> Result<BTreeMap<Cell, Sums>> {
     let mut connection = world.redis_connection().await?;
-    let prefix = format!("rk:{{{}}}:cells:", world.tenant);
-    let mut keys: Vec<String> = Vec::new();
-    let mut cursor = 0_u64;
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(10_000);
-        let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-        keys.extend(found);
-        cursor = next;
-        if cursor == 0 {
-            break;
-        }
-    }
+    let prefix = format!("rk:{{{tenant}}}:cells:");
     let mut cells: BTreeMap<Cell, Sums> = BTreeMap::new();
     let mut sketches: BTreeMap<Cell, Vec<String>> = BTreeMap::new();
-    for key in keys {
+    for key in cell_keys(&mut connection, tenant).await? {
         let name: Vec<&str> = key[prefix.len()..].splitn(4, ':').collect();
         let [grain, start, rollup, _event] = name[..] else { anyhow::bail!("key {key}") };
         let start_us = start.parse::<i64>()? * 1_000_000;
@@ -257,18 +323,17 @@ pub fn compare(store: &str, found: &BTreeMap<Cell, Sums>, expected: &BTreeMap<Ce
 
 /// Both stores against the oracle. The purchases must be young enough for Redis to keep all of their cells.
 pub async fn assert_counted(world: &World, allowed_lateness: Duration) -> Result<Counted> {
-    let expected = oracle(world, allowed_lateness).await?;
-    let clickhouse = in_clickhouse(world).await?;
+    assert_counted_of(world, &world.tenant, allowed_lateness).await
+}
+
+/// The same for one of the world's tenants.
+pub async fn assert_counted_of(world: &World, tenant: &str, allowed_lateness: Duration) -> Result<Counted> {
+    let expected = oracle_of(world, tenant, allowed_lateness).await?;
+    let clickhouse = clickhouse_of(world, tenant).await?;
     compare("ClickHouse", &clickhouse.cells, &expected.cells)?;
-    ensure!(
-        clickhouse.exceptions == expected.exceptions,
-        "exceptions are {:?} instead of {:?}",
-        clickhouse.exceptions,
-        expected.exceptions
-    );
     ensure!(clickhouse.missed == expected.missed, "{:?} instead of {:?}", clickhouse.missed, expected.missed);
-    compare("Redis", &in_redis(world).await?, &expected.cells)?;
-    compare_seconds(world, &expected.seconds).await?;
+    compare("Redis", &redis_of(world, tenant).await?, &expected.cells)?;
+    compare_seconds(world, tenant, &expected.seconds).await?;
     Ok(expected)
 }
 

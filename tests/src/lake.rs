@@ -9,6 +9,7 @@ use deltalake::arrow::datatypes::{Int32Type, Int64Type};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::until;
 use crate::world::World;
 
 /// The offsets of every partition of a lake table, as often as they occur.
@@ -61,4 +62,12 @@ pub async fn assert_conserved(world: &World) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Waits until [`assert_conserved`] holds, and says what is wrong if that takes too long.
+pub async fn until_conserved(world: &World) -> Result<()> {
+    let limit = Duration::from_secs(90);
+    let waited = until("the lake to hold the log", limit, || async { Ok(assert_conserved(world).await.is_ok()) }).await;
+    assert_conserved(world).await?;
+    waited
 }

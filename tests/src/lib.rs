@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "seeds and the ends of logs belong into a failing test's output")]
 
 pub mod counted;
+pub mod faults;
 pub mod lake;
 pub mod log;
 pub mod process;
@@ -19,7 +20,7 @@ pub mod world;
 
 pub use process::Process;
 pub use stack::{Service, Stack};
-pub use world::World;
+pub use world::{Member, World};
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,13 @@
-//! Everything that is in a topic, read by a consumer of its own.
+//! Everything that is in a topic, read by a consumer of its own; and records of any bytes into it.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// One message of the log.
@@ -63,4 +66,44 @@ fn logged(message: &impl Message) -> Logged {
         timestamp_ms: message.timestamp().to_millis(),
         traceparent,
     }
+}
+
+/// A record as it is, whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Raw {
+    /// Where it goes; by its key if nothing is said.
+    pub partition: Option<i32>,
+    pub key: Vec<u8>,
+    /// `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// The record's time; that of sending it if nothing is said.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// A producer that waits for a broker that is away, and writes nothing twice.
+pub fn producer(brokers: &str) -> Result<FutureProducer> {
+    let producer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", "120000")
+        .set("message.max.bytes", "20000000")
+        .set("linger.ms", "5")
+        .create()?;
+    Ok(producer)
+}
+
+/// Writes records one batch at a time, and returns where the broker says that they are.
+pub async fn send(producer: &FutureProducer, topic: &str, records: &[Raw]) -> Result<Vec<(i32, i64)>> {
+    let sent = records.iter().map(|raw| async move {
+        let record = FutureRecord { payload: raw.payload.as_ref(), ..FutureRecord::to(topic).key(&raw.key) };
+        let record = FutureRecord { partition: raw.partition, timestamp: raw.timestamp_ms, ..record };
+        let delivery = producer.send(record, Duration::from_secs(120)).await.map_err(|(error, _)| error)?;
+        anyhow::Ok((delivery.partition, delivery.offset))
+    });
+    futures::future::try_join_all(sent).await
+}
+
+/// A client for changes to topics.
+pub fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", brokers).create()?)
 }

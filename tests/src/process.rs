@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A running `reckon`. Killed when dropped.
 pub struct Process {
@@ -56,8 +56,15 @@ pub fn run(config: &Path, arguments: &[&str]) -> Result<Finished> {
 impl Process {
     /// Starts a long-running part; its log goes to a file that is shown if the test fails.
     pub fn start(config: &Path, arguments: &[&str], log: PathBuf) -> Result<Self> {
+        Self::start_in(config, arguments, log, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_in(config: &Path, arguments: &[&str], log: PathBuf, variables: &[(String, String)]) -> Result<Self> {
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = command(config, arguments)?.stdout(file.try_clone()?).stderr(file).spawn()?;
+        let mut command = command(config, arguments)?;
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let child = command.stdout(file.try_clone()?).stderr(file).spawn()?;
         Ok(Self { child, log })
     }
 
@@ -68,10 +75,38 @@ impl Process {
         Ok(())
     }
 
+    /// `SIGSTOP`.
+    pub fn pause(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// `SIGCONT`.
+    pub fn resume(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// Asks it to stop (SIGTERM) without waiting for it.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        self.signal("-TERM")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
+        ensure!(sent.success(), "kill {signal} {}: {sent}", self.child.id());
+        Ok(())
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub fn memory_peak(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        Ok(peak.context("VmHWM")?.parse::<u64>()? * 1024)
+    }
+
     /// Asks it to stop (SIGTERM) and waits at most 20 seconds.
     #[expect(clippy::disallowed_methods, reason = "a test may wait for a child")]
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.ask_to_stop()?;
         let asked = Instant::now();
         while asked.elapsed() < Duration::from_secs(20) {
             if let Some(status) = self.child.try_wait()? {
@@ -80,6 +115,11 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("it did not stop within 20 s of SIGTERM:\n{}", self.log_tail())
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Whether it ended by itself.
@@ -100,7 +140,8 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    /// The end of it.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")

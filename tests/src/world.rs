@@ -1,7 +1,7 @@
 //! One test's own tenant, topics, database, lake and configuration, on servers that others use too.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,26 @@ pub struct World {
     pub serve_port: u16,
     pub http: reqwest::Client,
     folder: tempfile::TempDir,
+    tuning: String,
+}
+
+/// One of several workers: its name, and what is different for it.
+#[derive(Clone, Debug, Default)]
+pub struct Member {
+    pub name: String,
+    /// Another way to Redis.
+    pub redis: Option<String>,
+    /// Another way to ClickHouse.
+    pub clickhouse: Option<String>,
+    /// More variables in its environment.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Member {
+    /// A worker like every other.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
 }
 
 /// The parts' sections for tests: everything happens sooner.
@@ -55,13 +75,22 @@ impl World {
 
     /// The same with other sections for the parts.
     pub fn with_tuning(stack: &Stack, tuning: &str) -> Result<Self> {
+        Self::with_neighbours(stack, tuning, &[])
+    }
+
+    /// The same with more tenants, who are named after this one.
+    pub fn with_neighbours(stack: &Stack, tuning: &str, neighbours: &[&str]) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string()[..10].to_owned();
         let folder = tempfile::tempdir()?;
         let tenant = format!("t{id}");
         let write = NewKey::from_random(rand::random(), vec![Scope::Write]);
         let read = NewKey::from_random(rand::random(), vec![Scope::Read, Scope::Finance]);
         let keys = vec![write.entry, read.entry];
-        let catalog = Catalog { tenants: vec![test_tenant(&tenant, keys)?] };
+        let mut tenants = vec![test_tenant(&tenant, keys)?];
+        for neighbour in neighbours {
+            tenants.push(test_tenant(&format!("{tenant}{neighbour}"), vec![])?);
+        }
+        let catalog = Catalog { tenants };
         let world = Self {
             kafka: stores::Kafka {
                 brokers: stack.kafka.clone(),
@@ -83,26 +112,28 @@ impl World {
             serve_port: free_port()?,
             http: reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?,
             folder,
+            tuning: tuning.to_owned(),
         };
-        world.write_files(tuning)?;
+        std::fs::create_dir_all(world.store())?;
+        std::fs::write(world.folder.path().join("catalog.toml"), toml::to_string(&*world.catalog)?)?;
+        world.write_config(&world.config(), &Member::default())?;
         let prepared = world.run(&["prepare"])?;
         ensure!(prepared.code == 0, "reckon prepare failed:\n{}", prepared.log);
         Ok(world)
     }
 
-    fn write_files(&self, tuning: &str) -> Result<()> {
-        std::fs::create_dir_all(self.folder.path().join("store"))?;
+    fn write_config(&self, path: &Path, member: &Member) -> Result<()> {
+        let redis = member.redis.as_ref().unwrap_or(&self.redis.url);
+        let clickhouse = member.clickhouse.as_ref().unwrap_or(&self.clickhouse.url);
         let settings = json!({
-            "kafka": self.kafka, "redis": self.redis, "lake": self.lake,
-            "clickhouse": { "url": self.clickhouse.url, "database": self.clickhouse.database },
+            "kafka": self.kafka, "redis": { "url": redis }, "lake": self.lake,
+            "clickhouse": { "url": clickhouse, "database": self.clickhouse.database },
             "listen": {
                 "collect": format!("127.0.0.1:{}", self.collect_port),
                 "serve": format!("127.0.0.1:{}", self.serve_port),
             },
         });
-        std::fs::write(self.config(), format!("{}\n{tuning}", toml::to_string(&settings)?))?;
-        std::fs::write(self.folder.path().join("catalog.toml"), toml::to_string(&*self.catalog)?)?;
-        Ok(())
+        Ok(std::fs::write(path, format!("{}\n{}", toml::to_string(&settings)?, self.tuning))?)
     }
 
     /// The configuration file.
@@ -123,6 +154,13 @@ impl World {
     /// Starts a part (`collect`, `speed`, `archive`, `serve`, `all`).
     pub fn start(&self, part: &str) -> Result<Process> {
         Process::start(&self.config(), &[part], self.folder.path().join(format!("{part}.log")))
+    }
+
+    /// Starts one of several workers, with a configuration and a log of its own.
+    pub fn start_worker(&self, member: &Member) -> Result<Process> {
+        let file = |extension| self.folder.path().join(format!("{}.{extension}", member.name));
+        self.write_config(&file("toml"), member)?;
+        Process::start_in(&file("toml"), &["speed"], file("log"), &member.variables)
     }
 
     /// Starts the collector and waits until it takes events.

@@ -18,3 +18,5 @@ mod redis_lost;
 mod shuffled;
 #[path = "faults/speed_crash.rs"]
 mod speed_crash;
+#[path = "faults/speed_scenes.rs"]
+mod speed_scenes;

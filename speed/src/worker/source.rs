@@ -45,6 +45,7 @@ impl Source {
             .set("client.id", "reckon-speed")
             .set("group.id", format!("{}.{topic}", tuning.group))
             .set("session.timeout.ms", tuning.session_timeout.as_millis().to_string())
+            .set("max.poll.interval.ms", tuning.max_poll_interval.as_millis().to_string())
             .set("heartbeat.interval.ms", (tuning.session_timeout / 4).as_millis().to_string())
             .set("max.poll.interval.ms", tuning.max_poll_interval.as_millis().to_string())
             .set("statistics.interval.ms", "1000")

@@ -17,7 +17,8 @@ pub struct Tuning {
     /// it, by default from below at 6 s.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How long this worker may be busy with one thing before the group gives its partitions to others.
+    /// After how long without a look at the log the group takes a worker for stuck, and gives its partitions to others.
+    /// Not less than the session timeout.
     #[serde(with = "humantime_serde")]
     pub max_poll_interval: Duration,
     /// How long after its end, in event time, a window of each grain still takes events.

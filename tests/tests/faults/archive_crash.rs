@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use reckon_schemas::lake::{EVENTS_TABLE, REJECTED_TABLE};
-use reckon_tests::lake::{archived_offsets, assert_conserved, log_ranges};
+use reckon_tests::lake::{archived_offsets, assert_conserved, log_ranges, until_conserved};
 use reckon_tests::{Process, Stack, World, until};
 
 /// Many small commits, so that a kill meets the archiver at every step of one.
@@ -109,13 +109,6 @@ fn ended(archiver: &mut Process) -> Result<bool> {
 
 async fn archived(world: &World) -> Result<usize> {
     Ok(archived_offsets(world, EVENTS_TABLE).await.map_or(0, |offsets| offsets.values().map(Vec::len).sum()))
-}
-
-async fn until_conserved(world: &World) -> Result<()> {
-    let waited =
-        until("the lake to hold the log", PATIENCE, || async { Ok(assert_conserved(world).await.is_ok()) }).await;
-    assert_conserved(world).await?;
-    waited
 }
 
 /// Fills a topic with what an archive must keep whatever it is: events, broken ones, bytes that are no text.

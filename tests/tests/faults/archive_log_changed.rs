@@ -8,7 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reckon_schemas::lake::EVENTS_TABLE;
-use reckon_tests::lake::{archived_offsets, assert_conserved};
+use reckon_tests::lake::{archived_offsets, until_conserved};
 use reckon_tests::{Stack, World, until};
 
 const TUNING: &str = r#"
@@ -72,13 +72,6 @@ async fn until_ended(archiver: &mut reckon_tests::Process) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the archiver did not end:\n{}", archiver.log())
-}
-
-async fn until_conserved(world: &World) -> Result<()> {
-    let waited =
-        until("the lake to hold the log", PATIENCE, || async { Ok(assert_conserved(world).await.is_ok()) }).await;
-    assert_conserved(world).await?;
-    waited
 }
 
 fn admin(world: &World) -> Result<AdminClient<DefaultClientContext>> {

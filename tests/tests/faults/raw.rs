@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reckon_tests::counted::produce;
-use reckon_tests::proxy::Proxy;
+use reckon_tests::proxy::{Direction, Proxy, Way};
 use reckon_tests::purchases::{Purchase, deliveries, generate};
 use reckon_tests::raw::{assert_raw, count};
 use reckon_tests::{Service, Stack, World, until};
@@ -23,8 +23,8 @@ fn purchases(seed: u64, count: usize) -> Vec<Purchase> {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_in_mid_block_neither_loses_nor_repeats() -> Result<()> {
     let mut stack = Stack::shared()?;
-    let proxy = Proxy::before(&stack.clickhouse).await?;
-    stack.clickhouse.clone_from(&proxy.url);
+    let (proxy, url) = Proxy::before(&stack.clickhouse).await?;
+    stack.clickhouse = url;
     let world = World::with_tuning(&stack, TUNING)?;
     let seed = 0x5eed_0032;
     let mut random = StdRng::seed_from_u64(seed);
@@ -39,7 +39,7 @@ async fn kill_in_mid_block_neither_loses_nor_repeats() -> Result<()> {
         until("this life to write something", PATIENCE, || async { Ok(count(&world, "raw_events").await? > before) })
             .await?;
         // Every second life ends for certain with a block that was read, and did not arrive.
-        proxy.close(life % 2 == 1);
+        proxy.set(Direction::Requests, if life % 2 == 1 { Way::Cut } else { Way::Open });
         produce(&world, rest).await?;
         if life % 2 == 1 {
             let failed = || reader.log().matches("repeating until it does").count();
@@ -47,7 +47,7 @@ async fn kill_in_mid_block_neither_loses_nor_repeats() -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
         reader.kill()?;
-        proxy.close(false);
+        proxy.set(Direction::Requests, Way::Open);
         killed_at_work += usize::from(count(&world, "raw_events").await? < before + part.len() as u64 * 9 / 10);
     }
     ensure!(killed_at_work >= 3, "only {killed_at_work} of 6 lives ended with work left: not a test (seed {seed:#x})");
@@ -82,8 +82,8 @@ async fn a_lost_answer_is_noticed_where_blocks_have_no_names() -> Result<()> {
 /// The rows in the table, the rows in the view, and the events, after answers were lost.
 async fn with_lost_answers(tuning: &str) -> Result<(u64, u64, u64)> {
     let mut stack = Stack::shared()?;
-    let proxy = Proxy::before(&stack.clickhouse).await?;
-    stack.clickhouse.clone_from(&proxy.url);
+    let (proxy, url) = Proxy::before(&stack.clickhouse).await?;
+    stack.clickhouse = url;
     let world = World::with_tuning(&stack, &format!("{TUNING}{tuning}"))?;
     world.clickhouse_client().query("SYSTEM STOP MERGES raw_events_stored").execute().await?;
     let sent = purchases(0x5eed_0033, 7_000);
@@ -92,9 +92,10 @@ async fn with_lost_answers(tuning: &str) -> Result<(u64, u64, u64)> {
     produce(&world, first).await?;
     until("the reader to be at work", PATIENCE, || async { Ok(count(&world, "raw_events").await? == 1_000) }).await?;
     // Nobody but the reader asks ClickHouse through the proxy until both answers are lost.
-    proxy.lose_answers(2);
+    proxy.set(Direction::Answers, Way::Cut);
     produce(&world, rest).await?;
-    until("the answers to be lost", PATIENCE, || async { Ok(proxy.lost() == 2) }).await?;
+    until("the answers to be lost", PATIENCE, || async { Ok(proxy.cut(Direction::Answers) >= 2) }).await?;
+    proxy.set(Direction::Answers, Way::Open);
     let all = sent.len() as u64;
     until("every event", PATIENCE, || async { Ok(count(&world, "raw_events").await? >= all) }).await?;
     ensure!(reader.log().contains("repeating until it does"), "{}", reader.log());
