@@ -97,10 +97,10 @@ pub async fn oracle(world: &World, allowed_lateness: Duration) -> Result<Counted
 
 /// The same, the cells being those of one of the world's tenants. Exceptions are those of all of them.
 pub async fn oracle_of(world: &World, tenant: &str, allowed_lateness: Duration) -> Result<Counted> {
-    let lateness = |grain| {
+    let lateness = |grain: &str| {
         if grain == "1s" && allowed_lateness == DEFAULT_LATENESS.0 { DEFAULT_LATENESS.1 } else { allowed_lateness }
     };
-    let lateness_us = |grain| i64::try_from(lateness(grain).as_micros()).unwrap_or(i64::MAX);
+    let lateness_us = |grain: &str| i64::try_from(lateness(grain).as_micros()).unwrap_or(i64::MAX);
     let mut partitions: BTreeMap<i32, Vec<Logged>> = BTreeMap::new();
     for logged in read_topic(&world.kafka.brokers, &world.kafka.topics.events).await? {
         partitions.entry(logged.partition).or_default().push(logged);

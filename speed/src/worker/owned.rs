@@ -62,12 +62,13 @@ impl Owned {
             Sink::ClickHouse => (self.state.take_exceptions(), self.state.take_overflows()),
             Sink::Redis => (vec![], vec![]),
         };
+        let tops = self.state.take_tops(sink);
         let next_offset = self.state.next_offset();
         let acknowledged = self.state.acknowledged(sink);
         let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
         let refresh =
             sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
-        let nothing_new = acknowledged == Some(next_offset) && cells.is_empty();
+        let nothing_new = acknowledged == Some(next_offset) && cells.is_empty() && tops.is_empty();
         if nothing_new && rebuild.is_none() && !refresh {
             return None;
         }
@@ -86,6 +87,7 @@ impl Owned {
             acknowledged,
             rebuild,
             cells,
+            tops,
             exceptions,
             overflows,
         })

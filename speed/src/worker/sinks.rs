@@ -16,7 +16,7 @@ pub(crate) use self::clickhouse::{ClickHouseSink, connect as connect_clickhouse}
 pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
-use super::windows::{Exception, FlushedCell, Overflow, Sink};
+use super::windows::{Exception, FlushedCell, FlushedTop, Overflow, Sink};
 use crate::patience::Patience;
 
 /// One partition's part of a batch.
@@ -34,6 +34,7 @@ pub(crate) struct PartitionFlush {
     /// The sink lost the partition: the cells are all that are in memory.
     pub(crate) rebuild: Option<Rebuild>,
     pub(crate) cells: Vec<FlushedCell>,
+    pub(crate) tops: Vec<FlushedTop>,
     /// For ClickHouse only.
     pub(crate) exceptions: Vec<Exception>,
     /// For ClickHouse only.

@@ -13,9 +13,10 @@ mod saved;
 mod series;
 #[cfg(test)]
 mod simulation;
+mod tops;
 mod totals;
 
-pub(crate) use self::partition::{Exception, FlushedCell, Overflow, PartitionState, Record, Tallies};
+pub(crate) use self::partition::{Exception, FlushedCell, FlushedTop, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};
 pub(crate) use self::saved::Unreadable;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::clickhouse::{Client, Row, insert::Insert};
 use reckon_schemas::stores::ClickHouse;
 use reckon_schemas::sums::Unit;
+use reckon_schemas::top::TopSketch;
 use serde::Serialize;
 
 use super::{Flushed, Outcome, PartitionFlush, SinkError};
@@ -39,6 +40,20 @@ struct ExceptionRow<'a> {
     occurred_at: i64,
     reason: &'a str,
     missed: &'a str,
+}
+
+/// A row of `speed_tops_raw`.
+#[derive(Serialize, Row)]
+struct TopRow<'a> {
+    tenant: &'a str,
+    property: &'a str,
+    grain: &'a str,
+    window_start: i64,
+    window_end: i64,
+    event: &'a str,
+    partition: i32,
+    version: u64,
+    sketch: &'a TopSketch,
 }
 
 /// A row of `speed_overflows`.
@@ -88,6 +103,7 @@ impl ClickHouseSink {
     /// Writes a batch. Rows are versioned absolute totals, so writing one again changes nothing.
     pub(crate) async fn write(&mut self, batch: &[PartitionFlush]) -> Result<Vec<Flushed>, SinkError> {
         self.write_cells(batch).await?;
+        self.write_tops(batch).await?;
         self.write_exceptions(batch).await?;
         self.write_overflows(batch).await?;
         self.write_progress(batch).await?;
@@ -110,6 +126,30 @@ impl ClickHouseSink {
             }
         }
         insert.send(rows.take().into()).await?;
+        Ok(insert.end().await?)
+    }
+
+    async fn write_tops(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        if batch.iter().all(|part| part.tops.is_empty()) {
+            return Ok(());
+        }
+        let mut insert = self.insert::<TopRow<'_>>("speed_tops_raw").await?;
+        for part in batch {
+            for top in &part.tops {
+                let row = TopRow {
+                    tenant: top.tenant(),
+                    property: top.property(),
+                    grain: top.window.grain.name(),
+                    window_start: top.window.start.0,
+                    window_end: top.window.end.0,
+                    event: top.event(),
+                    partition: part.partition,
+                    version: unsigned(part.next_offset),
+                    sketch: &top.sketch,
+                };
+                insert.write(&row).await?;
+            }
+        }
         Ok(insert.end().await?)
     }
 

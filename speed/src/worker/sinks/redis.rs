@@ -150,6 +150,9 @@ impl RedisSink {
                 let windows = changed.entry(tenant.to_owned()).or_default();
                 windows.push((window.grain, window.start, rollup.to_owned(), event.to_owned()));
             }
+            for top in &part.tops {
+                writer.add_top(top, part.partition, part.next_offset).await?;
+            }
             if part.rebuild.is_some_and(|rebuild| rebuild.from_history) {
                 let restored = self.restore_past(&mut writer, part.partition, now).await?;
                 tracing::info!(partition = part.partition, restored, "rebuilt Redis from memory and ClickHouse");

@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Script};
 
 use super::SinkError;
+use crate::worker::windows::FlushedTop;
 
 /// A script blocks Redis while it runs, so it is kept short.
 const CELLS_MAX: usize = 256;
@@ -70,16 +71,9 @@ impl<'a> CellWriter<'a> {
         cells: &[(&DimensionValues, &Measures)],
     ) -> Result<(), SinkError> {
         let Group { tenant, rollup, event, window, partition, version } = group;
-        let expiry_s = self.expiry(window).0.div_euclid(MICROS_PER_SECOND);
         for cells in cells.chunks(CELLS_MAX) {
-            if *tenant != self.tenant || self.keys.len() + cells.len() > CELLS_MAX || self.bytes >= BYTES_MAX {
-                self.close_script().await?;
-                (*tenant).clone_into(&mut self.tenant);
-            }
-            self.keys.push(redis_keys::cells(tenant, window, rollup, event));
-            for number in [*version, expiry_s, i64::try_from(cells.len()).expect("at most CELLS_MAX")] {
-                self.arguments.push(number.to_string().into_bytes());
-            }
+            self.make_room(tenant, cells.len()).await?;
+            self.open_group(window, *version, cells.len(), redis_keys::cells(tenant, window, rollup, event));
             for (values, measures) in cells {
                 let mut totals = String::with_capacity(32);
                 CellTotals::write(*version, measures.count, &measures.sums, &mut totals);
@@ -92,6 +86,37 @@ impl<'a> CellWriter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the most frequent values of a window.
+    pub(super) async fn add_top(&mut self, top: &FlushedTop, partition: i32, version: i64) -> Result<(), SinkError> {
+        if !self.keeps(&top.window) {
+            return Ok(());
+        }
+        self.make_room(top.tenant(), 1).await?;
+        let key = redis_keys::top(top.tenant(), &top.window, top.property(), top.event());
+        let value = redis_keys::top_value(version, &top.sketch);
+        self.bytes += value.len();
+        // A group of one, without users.
+        self.open_group(&top.window, version, 1, key.clone());
+        self.keys.push(key);
+        self.arguments.extend([partition.to_string().into_bytes(), value, vec![]]);
+        Ok(())
+    }
+
+    async fn make_room(&mut self, tenant: &str, cells: usize) -> Result<(), SinkError> {
+        if tenant != self.tenant || self.keys.len() + cells > CELLS_MAX || self.bytes >= BYTES_MAX {
+            self.close_script().await?;
+            tenant.clone_into(&mut self.tenant);
+        }
+        Ok(())
+    }
+
+    fn open_group(&mut self, window: &Window, version: i64, cells: usize, key: String) {
+        let expiry_s = self.expiry(window).0.div_euclid(MICROS_PER_SECOND);
+        let cells = i64::try_from(cells).expect("at most CELLS_MAX");
+        self.keys.push(key);
+        self.arguments.extend([version, expiry_s, cells].map(|number| number.to_string().into_bytes()));
     }
 
     /// Writes what is left.

@@ -50,8 +50,10 @@ impl PartitionState {
             seconds_over = seconds_over.saturating_sub(cells);
             true
         };
+        let is_over = |window: &Window| plan.rules.is_over(window, watermark);
+        self.tops.evict(is_over, safe, &mut self.series);
         self.has_evicted |= self.totals.evict(
-            |window| plan.rules.is_over(window, watermark),
+            is_over,
             is_dispensable,
             |window, cells| cells.changed > safe || awaits_fold(window.start, window.end),
             &mut self.series,

@@ -59,7 +59,7 @@ impl PartitionState {
         by_day.into_iter().try_for_each(|(day, deltas)| self.add(day, deltas.into_iter()))
     }
 
-    fn day_at(&mut self, plan: &Plan, number: SeriesId, at: EventTime) -> Window {
+    pub(super) fn day_at(&mut self, plan: &Plan, number: SeriesId, at: EventTime) -> Window {
         let tenant = &self.series.get(number).tenant;
         if !self.days.contains_key(tenant) {
             let zone = &plan.tenant(tenant.as_str()).expect("what is pending was counted by this plan").zone;

@@ -10,6 +10,7 @@ use reckon_schemas::lake::UNREADABLE_TENANT;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::EventTime;
+use reckon_schemas::top::TopSketch;
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Sink;
@@ -18,6 +19,7 @@ use super::pending::Pending;
 use super::plan::{Plan, TenantPlan};
 use super::recent::RecentKeys;
 use super::series::{Series, SeriesRef, SeriesTable};
+use super::tops::{self, TOP_GRAINS, Tops};
 use super::totals::Totals;
 
 /// One record of the log.
@@ -59,6 +61,28 @@ pub(crate) struct FlushedCell {
     pub(crate) measures: Measures,
 }
 
+/// The most frequent values of a property in one window, at the time of a flush.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FlushedTop {
+    series: Arc<Series>,
+    pub(crate) window: Window,
+    pub(crate) sketch: TopSketch,
+}
+
+impl FlushedTop {
+    pub(crate) fn tenant(&self) -> &str {
+        self.series.tenant.as_str()
+    }
+
+    pub(crate) fn property(&self) -> &str {
+        tops::property_of(&self.series.rollup)
+    }
+
+    pub(crate) fn event(&self) -> &str {
+        &self.series.event
+    }
+}
+
 /// How many records came to what, since the state was made or read from a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tallies {
@@ -82,6 +106,7 @@ pub(crate) struct PartitionState {
     pub(super) series: SeriesTable,
     pub(super) pending: Pending,
     pub(super) totals: Totals,
+    pub(super) tops: Tops,
     /// Where the days of each tenant begin.
     pub(super) days: HashMap<TenantId, WindowCursor>,
     exceptions: Vec<Exception>,
@@ -147,7 +172,7 @@ impl PartitionState {
 
     /// How many cells a sink has not been given yet, those that only the next fold will name excluded.
     pub(crate) fn dirty_len(&self, sink: Sink) -> usize {
-        self.totals.dirty_len(sink)
+        self.totals.dirty_len(sink) + self.tops.dirty_len(sink)
     }
 
     /// How many cells of the finest grain have been counted for since the last fold.
@@ -195,7 +220,7 @@ impl PartitionState {
             return Ok(());
         };
         match self.judge(plan, &event, log_time) {
-            Ok(place) => self.count(&place, &event, record.offset),
+            Ok(place) => self.count(plan, &place, &event, record.offset),
             Err(reason) => {
                 self.refuse(exception(&event, record.offset, reason, Grain::Day));
                 Ok(())
@@ -228,7 +253,7 @@ impl PartitionState {
         Err(Reason::Late)
     }
 
-    fn count(&mut self, place: &Place<'_>, event: &Event<'_>, offset: i64) -> Result<(), SumOverflow> {
+    fn count(&mut self, plan: &Plan, place: &Place<'_>, event: &Event<'_>, offset: i64) -> Result<(), SumOverflow> {
         if self.watermark < Some(event.occurred_at) {
             self.watermark = Some(event.occurred_at);
             self.admitted.advance(event.occurred_at);
@@ -266,7 +291,28 @@ impl PartitionState {
             });
         }
         self.scratch = scratch;
+        self.count_tops(plan, tenant, event);
         Ok(())
+    }
+
+    fn count_tops(&mut self, plan: &Plan, tenant: &TenantPlan, event: &Event<'_>) {
+        let Some(tops) = tenant.tops.get(event.name.as_ref()) else { return };
+        for (name, property) in tops {
+            let Some(value) = event.properties.get(property) else { continue };
+            let name = SeriesRef { tenant: &tenant.id, rollup: name, event: &event.name, values: "" };
+            let number = self.series.number(name);
+            self.series.hold(number);
+            for grain in TOP_GRAINS {
+                let window = match grain {
+                    Grain::Day => self.day_at(plan, number, event.occurred_at),
+                    _ => grain.window_at(event.occurred_at, &tenant.zone),
+                };
+                if !plan.rules.is_over(&window, self.watermark) {
+                    self.tops.insert(window, number, value, self.next_offset, &mut self.series);
+                }
+            }
+            self.series.release(number);
+        }
     }
 
     /// The dimensions that have too many values to tell this event's value apart.
@@ -305,6 +351,16 @@ impl PartitionState {
         changed
     }
 
+    /// The most frequent values of every window that changed since the last call for this sink.
+    pub(crate) fn take_tops(&mut self, sink: Sink) -> Vec<FlushedTop> {
+        let mut changed = Vec::new();
+        let series = &self.series;
+        self.tops.take_dirty(sink, |window, number, sketch| {
+            changed.push(FlushedTop { series: Arc::clone(series.get(number)), window, sketch: sketch.clone() });
+        });
+        changed
+    }
+
     /// The exceptions since the last call.
     pub(crate) fn take_exceptions(&mut self) -> Vec<Exception> {
         std::mem::take(&mut self.exceptions)
@@ -318,6 +374,7 @@ impl PartitionState {
     /// Makes every cell in memory a changed one: the sink has lost them.
     pub(crate) fn mark_all_changed(&mut self, sink: Sink) {
         self.totals.mark_all_dirty(sink);
+        self.tops.mark_all_dirty(sink);
     }
 }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use reckon_schemas::catalog::Catalog;
+use reckon_schemas::catalog::{Catalog, Tenant};
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, PerGrain, Window};
+
+use super::tops::{self, TopPlan};
 
 /// The rules by which a record counts or is an exception.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct TenantPlan {
     pub(crate) summed: Vec<Unit>,
     /// Every property that a rollup groups by, and which rollups do.
     pub(crate) dimensions: Vec<String>,
+    /// The properties whose most frequent values are kept.
+    pub(crate) tops: TopPlan,
     /// How many values of a dimension are told apart in a day.
     pub(crate) dimension_values_max: usize,
 }
@@ -57,6 +61,7 @@ impl Plan {
                 zone: tenant.time_zone.clone(),
                 rollups,
                 summed: tenant.summed_properties(),
+                tops: top_plan(tenant),
                 dimensions,
                 dimension_values_max: tenant.dimension_values_max,
             };
@@ -87,6 +92,14 @@ impl Rules {
     pub(super) fn is_forgotten(&self, window: &Window, log_time: EventTime) -> bool {
         window.grain == Grain::Second && window.end.plus_micros(self.seconds_kept_us) <= log_time
     }
+}
+
+fn top_plan(tenant: &Tenant) -> TopPlan {
+    let mut plan = TopPlan::new();
+    for (event, property) in tenant.tops() {
+        plan.entry(event.to_owned()).or_default().push((tops::series_name(property), property.to_owned()));
+    }
+    plan
 }
 
 /// A duration in microseconds; what exceeds 292,000 years is that.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use reckon_schemas::cell::Measures;
 use reckon_schemas::time::EventTime;
+use reckon_schemas::top::TopSketch;
 use reckon_schemas::window::Window;
 use serde::{Deserialize, Serialize};
 
@@ -24,15 +25,17 @@ struct Saved<'a> {
     recent: SavedKeys,
     admitted: Cow<'a, Admitted>,
     series: Vec<Cow<'a, Series>>,
-    windows: Vec<SavedWindow<'a>>,
+    windows: Vec<SavedWindow<'a, Measures>>,
+    tops: Vec<SavedWindow<'a, TopSketch>>,
 }
 
 /// A window, the next offset at its last change, its cells by the place of their series in the list.
 #[derive(Serialize, Deserialize)]
-struct SavedWindow<'a> {
+#[serde(bound(deserialize = "T: Clone + Deserialize<'de>"))]
+struct SavedWindow<'a, T: Clone> {
     window: Window,
     changed: i64,
-    cells: Vec<(u32, Cow<'a, Measures>)>,
+    cells: Vec<(u32, Cow<'a, T>)>,
 }
 
 /// The bytes are not a state that this build wrote.
@@ -44,19 +47,17 @@ impl PartitionState {
     /// The state as of the last fold, which must be at the next offset: nothing may be pending.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         assert_eq!(self.pending_len(), 0, "a snapshot is taken right after a fold");
-        let mut series = Vec::new();
-        let mut places: HashMap<SeriesId, u32> = HashMap::new();
-        let mut windows = Vec::new();
-        for (window, cells) in self.totals.iter() {
-            let saved = cells.cells.iter().map(|(number, cell)| {
-                let place = *places.entry(*number).or_insert_with(|| {
-                    series.push(Cow::Borrowed(self.series.get(*number).as_ref()));
-                    u32::try_from(series.len() - 1).expect("no more than there are numbers")
-                });
-                (place, Cow::Borrowed(&cell.measures))
-            });
-            windows.push(SavedWindow { window, changed: cells.changed, cells: saved.collect() });
-        }
+        let mut list = SeriesList { state: self, series: Vec::new(), places: HashMap::new() };
+        let windows = self.totals.iter().map(|(window, cells)| {
+            let saved = cells.cells.iter().map(|(number, cell)| (list.place(*number), Cow::Borrowed(&cell.measures)));
+            SavedWindow { window, changed: cells.changed, cells: saved.collect() }
+        });
+        let windows = windows.collect();
+        let tops = self.tops.iter().map(|(window, tops)| {
+            let saved = tops.sketches.iter().map(|(number, top)| (list.place(*number), Cow::Borrowed(&top.sketch)));
+            SavedWindow { window: *window, changed: tops.changed, cells: saved.collect() }
+        });
+        let tops = tops.collect();
         let saved = Saved {
             next_offset: self.next_offset,
             watermark: self.watermark,
@@ -64,8 +65,9 @@ impl PartitionState {
             has_evicted: self.has_evicted,
             recent: self.recent.save(),
             admitted: Cow::Borrowed(&self.admitted),
-            series,
+            series: list.series,
             windows,
+            tops,
         };
         postcard::to_stdvec(&saved).expect("plain data is written without errors")
     }
@@ -86,14 +88,40 @@ impl PartitionState {
         state.acknowledged = [Some(saved.next_offset); 2];
         let series = saved.series.into_iter().map(|series| Arc::new(series.into_owned()));
         let numbers: Vec<SeriesId> = series.map(|series| state.series.number_owned(series)).collect();
+        let number_at = |place| {
+            let number = usize::try_from(place).ok().and_then(|place| numbers.get(place));
+            number.copied().ok_or_else(|| Unreadable("a cell without a series".to_owned()))
+        };
         for SavedWindow { window, changed, cells } in saved.windows {
             for (place, measures) in cells {
-                let number = usize::try_from(place).ok().and_then(|place| numbers.get(place));
-                let number = *number.ok_or_else(|| Unreadable("a cell without a series".to_owned()))?;
+                let number = number_at(place)?;
                 state.series.hold(number);
                 state.totals.restore(window, changed, number, measures.into_owned());
             }
         }
+        for SavedWindow { window, changed, cells } in saved.tops {
+            for (place, sketch) in cells {
+                let number = number_at(place)?;
+                state.series.hold(number);
+                state.tops.restore(window, changed, number, sketch.into_owned());
+            }
+        }
         Ok(state)
+    }
+}
+
+/// The series that cells refer to, each once, in the order in which they are met.
+struct SeriesList<'a> {
+    state: &'a PartitionState,
+    series: Vec<Cow<'a, Series>>,
+    places: HashMap<SeriesId, u32>,
+}
+
+impl SeriesList<'_> {
+    fn place(&mut self, number: SeriesId) -> u32 {
+        *self.places.entry(number).or_insert_with(|| {
+            self.series.push(Cow::Borrowed(self.state.series.get(number).as_ref()));
+            u32::try_from(self.series.len() - 1).expect("no more than there are numbers")
+        })
     }
 }
