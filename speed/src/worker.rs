@@ -90,6 +90,23 @@ pub enum Error {
         /// The offset after the last one.
         high: i64,
     },
+    /// The stores have counts of a partition, and what they were counted from is gone. Nothing is overwritten.
+    #[error(
+        "partition {partition} of {topic:?} was counted up to offset {counted}, but no snapshot of it can be read and the \
+         log begins at {low}: counting from there would overwrite what was counted of open windows with less. Bring a \
+         snapshot back to snapshots/{topic}/{partition} in the lake, or, to give up what was counted of open windows, \
+         delete the partition's row of speed_progress"
+    )]
+    Forgotten {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset up to which it was counted.
+        counted: i64,
+        /// The first offset that the log has.
+        low: i64,
+    },
     /// A sum left the range of 128 bits. Nothing of it was written.
     #[error("partition {partition} of {topic:?}: a sum left the range of 128 bits at or before offset {offset}")]
     SumOverflow {
@@ -163,7 +180,7 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
         tokio::spawn(writer.run(taken, reporter.clone(), stop.clone()));
         Outlet::new(batches, interval)
     };
-    let redis = Writer::Redis(Box::new(RedisSink::new(client, history, topic.clone(), tuning.redis_retention)));
+    let redis = Writer::Redis(Box::new(RedisSink::new(client, history.clone(), topic.clone(), tuning.redis_retention)));
     let redis = open(redis, tuning.flush_interval);
     let clickhouse = Writer::ClickHouse(Box::new(ClickHouseSink::new(clickhouse, topic.clone())));
     let clickhouse = open(clickhouse, tuning.clickhouse_interval);
@@ -178,6 +195,7 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
         catalog,
         tuning: tuning.clone(),
         snapshots,
+        history,
         outlets: Outlets { redis, clickhouse, captures, reports },
         runtime: tokio::runtime::Handle::current(),
         shutdown,

@@ -105,6 +105,7 @@ fn on_the_shared_stack(stack: &Arc<Stack>) -> Vec<Case> {
     case!("02 paused", 0x50a4_0202, |s, seed| paused::pause_past_the_session(&s, seed));
     case!("03 storm", 0x50a4_0301, |s, seed| storm::rebalance_storm(&s, seed, 50));
     case!("04 blocked", 0x50a4_0401, |s, seed| blocked::block_past_the_poll_interval(&s, seed));
+    case!("06 truncated, no snapshot", 0x50a4_0602, |s, seed| truncated::log_truncated_without_a_snapshot(&s, seed));
     case!("06 truncated", 0x50a4_0601, |s, seed| truncated::log_truncated_under_the_worker(&s, seed));
     case!("10 lost answer", 0x50a4_1001, |s, seed| lost_answer::answers_are_lost(&s, seed, 10));
     case!("11 many parts", 0x50a4_1101, |s, seed| many_parts::too_many_parts(&s, seed, 300));

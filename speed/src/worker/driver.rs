@@ -21,6 +21,7 @@ pub(crate) use self::outlets::{Outlet, Outlets};
 pub(crate) use self::report::Watch;
 use super::Error;
 use super::owned::Owned;
+use super::sinks::History;
 use super::snapshots::Snapshots;
 use super::source::{Broken, Source};
 use super::tuning::Tuning;
@@ -41,6 +42,7 @@ pub(crate) struct Driver {
     pub(crate) plan: Arc<Plan>,
     pub(crate) tuning: Tuning,
     pub(crate) snapshots: Snapshots,
+    pub(crate) history: History,
     pub(crate) outlets: Outlets,
     pub(crate) runtime: Handle,
     pub(crate) shutdown: CancellationToken,

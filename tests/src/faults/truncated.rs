@@ -7,7 +7,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::flow::raw;
 use super::steps::newest;
 use super::{PATIENCE, Survived, tuning, until_assigned, until_ended};
-use crate::counted::{progress_in_clickhouse, progress_in_redis, until_counted};
+use crate::counted::{in_redis, progress_in_clickhouse, progress_in_redis, until_counted};
 use crate::log::{Raw, admin, producer, send};
 use crate::purchases::{Purchase, generate};
 use crate::{Member, Process, Stack, World, until};
@@ -41,6 +41,33 @@ pub async fn log_truncated_under_the_worker(stack: &Stack, seed: u64) -> Result<
     Ok(Survived {
         injected: "records deleted under a worker that runs, and while none was there".to_owned(),
         held: "both stopped with exit code 1, named partition and offsets; nothing was skipped".to_owned(),
+    })
+}
+
+/// A worker dies before its first snapshot, and the log is cut below what it had counted: whoever counted the rest would
+/// overwrite the totals of open windows with less.
+pub async fn log_truncated_without_a_snapshot(stack: &Stack, seed: u64) -> Result<Survived> {
+    let world =
+        World::with_tuning(stack, &tuning("").replacen("snapshot_interval = \"1s\"", "snapshot_interval = \"1h\"", 1))?;
+    let from_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
+    let purchases = generate(seed, 200, from_us, 1_000_000);
+    let mut worker = world.start_worker(&Member::named("worker"))?;
+    until_assigned(&worker, 3).await?;
+    put(&world, &purchases[..100]).await?;
+    until_counted(&world).await?;
+    let before = in_redis(&world).await?;
+    worker.kill()?;
+    put(&world, &purchases[100..]).await?;
+    delete_below(&world, 50).await?;
+
+    let mut next = world.start_worker(&Member::named("next"))?;
+    let (status, log) = (until_ended(&mut next).await?, next.log());
+    ensure!(status.code() == Some(1), "it ended with {status}:\n{log}");
+    ensure!(log.contains("was counted up to offset 100") && log.contains("begins at 50"), "{log}");
+    ensure!(in_redis(&world).await? == before, "what was counted was changed");
+    Ok(Survived {
+        injected: "a worker killed before its first snapshot, and the log cut below what it had counted".to_owned(),
+        held: "the next one stopped with exit code 1 and named what is missing; no total was overwritten".to_owned(),
     })
 }
 

@@ -33,6 +33,8 @@ on_the_shared_stack! {
     a_paused_worker_changes_nothing_when_it_is_back => |stack| paused::pause_past_the_session(stack, 0x5eed_0201);
     a_storm_of_rebalances => |stack| storm::rebalance_storm(stack, 0x5eed_0301, 8);
     a_blocked_worker_flushes_nothing_that_it_lost => |stack| blocked::block_past_the_poll_interval(stack, 0x5eed_0401);
+    a_truncated_log_without_a_snapshot_stops_the_worker =>
+        |stack| truncated::log_truncated_without_a_snapshot(stack, 0x5eed_0602);
     a_truncated_log_stops_the_worker => |stack| truncated::log_truncated_under_the_worker(stack, 0x5eed_0601);
     an_insert_without_an_answer_counts_once => |stack| lost_answer::answers_are_lost(stack, 0x5eed_1001, 2);
     many_tiny_inserts_are_refused_for_a_while => |stack| many_parts::too_many_parts(stack, 0x5eed_1101, 60);

@@ -94,15 +94,22 @@ impl Driver {
             self.check_range(partition, state.next_offset(), (low, high))?;
             return Ok(Some(state));
         }
-        if low > 0 || found.damaged > 0 {
-            tracing::error!(
+        let asked = || self.runtime.block_on(self.history.counted_up_to(&self.topic, partition));
+        let Some(counted) = self.patiently(asked, |problem| Error::Snapshots { partition, problem })? else {
+            return Ok(None);
+        };
+        match counted {
+            // A replay of the whole log leads to the same totals; one of its rest does not.
+            Some(counted) if low > 0 => {
+                return Err(Error::Forgotten { topic: self.topic.clone(), partition, counted, low });
+            }
+            Some(counted) => tracing::error!(
                 partition,
-                low,
+                counted,
                 damaged = found.damaged,
-                "no snapshot can be used: counting from the beginning of what the log still has"
-            );
-        } else {
-            tracing::info!(partition, "no snapshot yet: counting from the beginning of the log");
+                "no snapshot can be used: counting the whole log again"
+            ),
+            None => tracing::info!(partition, low, "not counted before: counting from the beginning of the log"),
         }
         Ok(Some(PartitionState::starting_at(low)))
     }

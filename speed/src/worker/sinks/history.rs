@@ -52,6 +52,12 @@ impl History {
         Self { client }
     }
 
+    /// Up to which offset a partition was ever counted, if it was.
+    pub(crate) async fn counted_up_to(&self, topic: &str, partition: i32) -> Result<Option<i64>, SinkError> {
+        let sql = "SELECT toInt64(next_offset) FROM speed_progress FINAL WHERE topic = ? AND partition = ?";
+        Ok(self.client.query(sql).bind(topic).bind(partition).fetch_optional().await?)
+    }
+
     /// The newest totals of every cell of a partition that is still within its retention at this time.
     pub(crate) fn cells(&self, partition: i32, retention: &PerGrain, now: EventTime) -> Result<PastCells, SinkError> {
         let oldest_end = |grain| now.0.saturating_sub(retention.micros_of(grain));
