@@ -26,6 +26,8 @@ const SECOND_US: i64 = 1_000_000;
 /// The worker's default, and what it allows for windows of one second then. Where a test configures another lateness, it
 /// is that of every grain.
 const DEFAULT_LATENESS: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(60));
+/// The worker's default retention of windows of one second, in microseconds.
+const SECONDS_KEPT_US: i64 = 600_000_000;
 /// Windows of one second are in Redis for ten minutes after their end; younger ones than this have to be there.
 const SECONDS_THERE: Duration = Duration::from_secs(8 * 60);
 /// How far an event may be dated after its record: the worker's default.
@@ -138,7 +140,10 @@ pub async fn oracle_of(world: &World, tenant: &str, allowed_lateness: Duration) 
             if event["tenant"] != tenant {
                 continue;
             }
-            for cell in cells_of(&event, &windows[over..]) {
+            // Seconds that Redis would not keep any more, by the log's time, are not counted.
+            let is_forgotten = windows[0].2 + SECONDS_KEPT_US <= log_time_us;
+            let first = if is_forgotten { over.max(1) } else { over };
+            for cell in cells_of(&event, &windows[first..]) {
                 users.entry(cell.clone()).or_default().insert(event["user"].to_string());
                 let cells = if cell.1 == "1s" { &mut counted.seconds } else { &mut counted.cells };
                 let sums = cells.entry(cell).or_default();
