@@ -36,10 +36,10 @@ impl RowBinary {
     pub(crate) fn length(&mut self, length: usize) {
         let mut rest = length;
         while rest >= 0x80 {
-            self.0.push((rest & 0x7f | 0x80) as u8);
+            self.0.push(rest.to_le_bytes()[0] | 0x80);
             rest >>= 7;
         }
-        self.0.push((rest & 0x7f) as u8);
+        self.0.push(rest.to_le_bytes()[0]);
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {

@@ -192,7 +192,7 @@ fn a_user_in_one_set_only_is_put_down_to_what_happened() {
     assert_eq!(users(&[of(Fate::Elsewhere, false)]), [(Reason::Overflow, -1)]);
     assert_eq!(users(&[of(Fate::Elsewhere, true)]), []);
     let strange = Delivered { strange: true, ..of(Fate::Accepted, false) };
-    assert_eq!(users(&[strange.clone()]), [(Reason::Overflow, 1)]);
+    assert_eq!(users(std::slice::from_ref(&strange)), [(Reason::Overflow, 1)]);
     assert_eq!(users(&[strange, of(Fate::Accepted, true)]), [(Reason::Duplicate, 1)]);
 }
 

@@ -127,7 +127,6 @@ async fn the_log_waits_for_clickhouse() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(15)).await;
     ensure!(!reader.has_ended()?, "{}", reader.log());
     let resident_mb = reader.resident_bytes()? / 1_000_000;
-    eprintln!("{resident_mb} MB resident while 250 MB wait in the log");
     ensure!(
         resident_mb < 160,
         "{resident_mb} MB are resident: more waits than two blocks and what the client reads ahead"

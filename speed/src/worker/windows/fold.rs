@@ -12,6 +12,9 @@ use super::pending::{BySeries, PendingWindow};
 use super::plan::Plan;
 use super::series::SeriesId;
 
+/// What is added to the cell of a series.
+type Delta<'d> = (SeriesId, Cow<'d, Measures>);
+
 impl PartitionState {
     /// Adds what was counted since the last fold to the absolute totals of its window and of every coarser one. The
     /// plan must be the one it was counted by.
@@ -48,7 +51,7 @@ impl PartitionState {
             return self.add(grain.window_at(start, &Zone::UTC), deltas());
         }
         // Days begin where the tenant's zone says; most tenants share one.
-        let mut by_day: Vec<(Window, Vec<(SeriesId, Cow<'_, Measures>)>)> = Vec::new();
+        let mut by_day: Vec<(Window, Vec<Delta<'_>>)> = Vec::new();
         for delta in deltas() {
             let day = self.day_at(plan, delta.0, start);
             match by_day.iter_mut().find(|(window, _)| *window == day) {
@@ -68,11 +71,7 @@ impl PartitionState {
         self.days.get_mut(tenant).expect("it was made if it was not there").window_at(at)
     }
 
-    fn add<'d>(
-        &mut self,
-        window: Window,
-        deltas: impl Iterator<Item = (SeriesId, Cow<'d, Measures>)>,
-    ) -> Result<(), SumOverflow> {
+    fn add<'d>(&mut self, window: Window, deltas: impl Iterator<Item = Delta<'d>>) -> Result<(), SumOverflow> {
         self.totals.add(window, self.next_offset, deltas, &mut self.series)
     }
 }
