@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
-use reckon_schemas::clickhouse::{MIGRATIONS, raw_events_ttl};
+use reckon_schemas::clickhouse::{MIGRATIONS, raw_events_ttl, speed_cells_ttl};
 use reckon_schemas::stores::{ClickHouse, Kafka};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(crate) async fn everything(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<()> {
     until_reachable("Kafka", shutdown, || topics(&settings.kafka)).await?;
     until_reachable("ClickHouse", shutdown, || tables(&settings.clickhouse)).await?;
-    until_reachable("ClickHouse", shutdown, || raw_retention(settings)).await
+    until_reachable("ClickHouse", shutdown, || retention(settings)).await
 }
 
 /// A server that is away comes back; one that answers with a refusal does not change its mind.
@@ -125,18 +125,24 @@ async fn tables(clickhouse: &ClickHouse) -> Result<(), Attempt> {
     Ok(())
 }
 
-/// Gives raw events the lifetime that is configured, if the table has another one. Changing it is work for the server.
-async fn raw_retention(settings: &Settings) -> Result<(), Attempt> {
+/// Gives rows the lifetimes that are configured.
+async fn retention(settings: &Settings) -> Result<(), Attempt> {
     let client = clickhouse_client(&settings.clickhouse);
-    let ttl = raw_events_ttl(settings.raw.retention);
-    let same = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'raw_events_stored' \
+    keep(&client, "raw_events_stored", &raw_events_ttl(settings.raw.retention)).await?;
+    keep(&client, "speed_cells_raw", &speed_cells_ttl(&settings.speed.clickhouse_retention)).await
+}
+
+/// Changes a table's lifetimes, if it has others: that is work for the server.
+async fn keep(client: &Client, table: &str, ttl: &str) -> Result<(), Attempt> {
+    let same = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = {table:String} \
                 AND position(engine_full, {ttl:String}) > 0";
-    let found: u64 = client.query(same).param("ttl", format!("TTL {ttl}")).fetch_one().await.map_err(classify)?;
+    let query = client.query(same).param("table", table).param("ttl", format!("TTL {ttl}"));
+    let found: u64 = query.fetch_one().await.map_err(classify)?;
     if found > 0 {
         return Ok(());
     }
-    execute(&client, &format!("ALTER TABLE raw_events_stored MODIFY TTL {ttl}")).await?;
-    tracing::info!(ttl, "raw events have another lifetime now");
+    execute(client, &format!("ALTER TABLE {table} MODIFY TTL {ttl}")).await?;
+    tracing::info!(table, ttl, "rows have other lifetimes now");
     Ok(())
 }
 

@@ -17,6 +17,8 @@
 //! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
 //! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
 
+use crate::window::{Grain, PerGrain};
+
 /// One step that brings the database from one version to the next. Steps are never changed, only added.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
@@ -50,6 +52,16 @@ pub const MIGRATIONS: &[Migration] = &[
 #[must_use]
 pub fn raw_events_ttl(retention: std::time::Duration) -> String {
     format!("toDateTime(log_time) + toIntervalSecond({})", retention.as_secs())
+}
+
+/// The lifetimes of the rows of `speed_cells_raw`, as ClickHouse itself writes them. Cells of a day stay for good.
+#[must_use]
+pub fn speed_cells_ttl(retention: &PerGrain) -> String {
+    let ttl = |grain: Grain| {
+        let seconds = retention.of(grain).as_secs();
+        format!("window_end + toIntervalSecond({seconds}) WHERE grain = '{grain}'")
+    };
+    [Grain::Minute, Grain::FiveMinutes, Grain::Hour].map(ttl).join(", ")
 }
 
 #[cfg(test)]

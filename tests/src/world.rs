@@ -67,6 +67,17 @@ commit_interval = "500ms"
 archive_wait = "60s"
 "#;
 
+/// The same sections, and ClickHouse keeps cells of any age unless they say otherwise: the purchases of a test may be of
+/// any year, and the oracles want to see all of them.
+fn keeping_all(tuning: &str) -> String {
+    const KEPT: &str = "clickhouse_retention = \"36500d\"\n";
+    match tuning.split_once("[speed]\n") {
+        _ if tuning.contains("clickhouse_retention") => tuning.to_owned(),
+        Some((before, after)) => format!("{before}[speed]\n{KEPT}{after}"),
+        None => format!("{tuning}\n[speed]\n{KEPT}"),
+    }
+}
+
 impl World {
     /// A new world with one tenant in New York, its topics and tables made.
     pub fn new(stack: &Stack) -> Result<Self> {
@@ -133,7 +144,7 @@ impl World {
                 "serve": format!("127.0.0.1:{}", self.serve_port),
             },
         });
-        Ok(std::fs::write(path, format!("{}\n{}", toml::to_string(&settings)?, self.tuning))?)
+        Ok(std::fs::write(path, format!("{}\n{}", toml::to_string(&settings)?, keeping_all(&self.tuning)))?)
     }
 
     /// The configuration file.

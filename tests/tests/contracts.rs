@@ -4,6 +4,8 @@
 mod collect;
 #[path = "contracts/raw.rs"]
 mod raw;
+#[path = "contracts/retention.rs"]
+mod retention;
 #[path = "contracts/serving/mod.rs"]
 mod serving;
 #[path = "contracts/sketch.rs"]

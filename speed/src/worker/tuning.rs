@@ -44,11 +44,15 @@ pub struct Tuning {
     pub exceptions_max: usize,
     /// How long cells of each grain stay in Redis after the end of their window, by the wall clock.
     pub redis_retention: PerGrain,
+    /// How long cells of each grain stay in ClickHouse after the end of their window. Those of a second never go there,
+    /// those of a day stay for good.
+    pub clickhouse_retention: PerGrain,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Default for Tuning {
     fn default() -> Self {
@@ -64,6 +68,7 @@ impl Default for Tuning {
             snapshot_interval: Duration::from_secs(10),
             dirty_cells_max: 200_000,
             exceptions_max: 100_000,
+            clickhouse_retention: ascending([10 * MINUTE, 90 * DAY, YEAR, YEAR, YEAR]),
             redis_retention: ascending([10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 400 * DAY]),
         }
     }
