@@ -31,6 +31,8 @@ use super::windows::{Plan, Record};
 const POLL_MAX: Duration = Duration::from_millis(25);
 /// The most records read between two looks at how much waits for the stores.
 const READ_MAX: usize = 1000;
+/// How long the log's client is not asked before its partitions are paused: a stuck store, not a slow one.
+const PAUSE_AFTER: Duration = Duration::from_secs(3);
 /// How long the end may take to bring everything into the stores.
 const DRAIN_MAX: Duration = Duration::from_secs(6);
 
@@ -48,6 +50,8 @@ pub(crate) struct Driver {
     pub(crate) shutdown: CancellationToken,
     pub(crate) owned: BTreeMap<i32, Owned>,
     pub(crate) claims: u64,
+    /// Since when too much waits for a store.
+    pub(crate) full_since: Option<Instant>,
     pub(crate) paused: bool,
     pub(crate) watch: Watch,
 }
@@ -81,11 +85,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Reads some records: until the next flush is due, or nothing came for a while, or the group decided something.
+    /// Reads some records: as many as are there, or the first one that comes before the next flush is due. Reads none
+    /// while too much waits for a store: looks what the stores have to say instead.
     fn read(&mut self) -> Result<(), Error> {
         let until = self.outlets.next_due().min(Instant::now() + POLL_MAX);
-        for _ in 0..READ_MAX {
-            let wait = until.saturating_duration_since(Instant::now());
+        if self.full_since.is_some() && !self.paused {
+            return self.await_report(until.saturating_duration_since(Instant::now()));
+        }
+        for count in 0..READ_MAX {
+            let wait = if count == 0 { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             let message = match self.source.poll(wait) {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),
@@ -108,30 +116,33 @@ impl Driver {
                 partition,
                 offset,
             })?;
-            if wait.is_zero() {
-                break;
-            }
         }
         Ok(())
     }
 
-    /// Stops reading while too much waits for a store, and goes on when that has become less.
+    /// Stops reading while too much waits for a store, and goes on when that has become less. For a while it just does
+    /// not ask the log's client: pausing would throw away what that has read ahead. Later it pauses, and asks, so that
+    /// the group does not take this worker for stuck.
     fn regulate(&mut self) -> Result<(), Error> {
         let load = self.load();
-        let changed = if self.paused { load <= 0.5 } else { load >= 1.0 };
-        if !changed {
-            return Ok(());
+        match self.full_since {
+            None if load >= 1.0 => self.full_since = Some(Instant::now()),
+            Some(since) if !self.paused && load > 0.5 && since.elapsed() >= PAUSE_AFTER => {
+                tracing::warn!("reading pauses until the stores have taken what waits");
+                self.paused = true;
+                let partitions: Vec<i32> = self.owned.keys().copied().collect();
+                self.source.pause(&partitions).map_err(|error| Error::Log(error.to_string()))?;
+            }
+            Some(_) if load <= 0.5 => {
+                self.full_since = None;
+                if std::mem::take(&mut self.paused) {
+                    tracing::info!("reading goes on");
+                    let partitions: Vec<i32> = self.owned.keys().copied().collect();
+                    self.source.resume(&partitions).map_err(|error| Error::Log(error.to_string()))?;
+                }
+            }
+            _ => {}
         }
-        let partitions: Vec<i32> = self.owned.keys().copied().collect();
-        if self.paused {
-            tracing::info!("reading goes on");
-            self.source.resume(&partitions)
-        } else {
-            tracing::warn!("reading pauses until the stores have taken what waits");
-            self.source.pause(&partitions)
-        }
-        .map_err(|error| Error::Log(error.to_string()))?;
-        self.paused = !self.paused;
         Ok(())
     }
 

@@ -55,7 +55,9 @@ impl Source {
             // The default silently goes on somewhere else.
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "100")
-            .set("queued.max.messages.kbytes", "16384")
+            .set("queued.max.messages.kbytes", "32768")
+            // A full queue is looked at again soon: the default of a second leaves a fast reader without records.
+            .set("fetch.queue.backoff.ms", "5")
             .create_with_context(Context::default())?;
         consumer.subscribe(&[&topic])?;
         Ok(Self { consumer, topic, away: false })

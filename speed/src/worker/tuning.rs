@@ -66,7 +66,7 @@ impl Default for Tuning {
             flush_interval: Duration::from_millis(250),
             clickhouse_interval: Duration::from_secs(1),
             snapshot_interval: Duration::from_secs(10),
-            dirty_cells_max: 200_000,
+            dirty_cells_max: 500_000,
             exceptions_max: 100_000,
             clickhouse_retention: ascending([10 * MINUTE, 90 * DAY, YEAR, YEAR, YEAR]),
             redis_retention: ascending([10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 400 * DAY]),

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
 use super::Driver;
@@ -24,6 +25,16 @@ impl Driver {
                 Err(TryRecvError::Disconnected) => return Err(Error::Stopped),
             }
         }
+    }
+
+    /// Waits for a sink or the snapshots to say something.
+    pub(super) fn await_report(&mut self, at_most: Duration) -> Result<(), Error> {
+        match self.outlets.reports.recv_timeout(at_most) {
+            Ok(report) => self.take_report(report),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Stopped),
+        }
+        Ok(())
     }
 
     /// Hands each sink that is free and due what it does not have yet.
@@ -74,11 +85,7 @@ impl Driver {
                 tracing::warn!(?open, "partitions are left before the stores have everything; it will be read again");
                 return Ok(());
             }
-            match self.outlets.reports.recv_timeout(Duration::from_millis(20)) {
-                Ok(report) => self.take_report(report),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Stopped),
-            }
+            self.await_report(Duration::from_millis(20))?;
         }
     }
 
@@ -95,6 +102,7 @@ impl Driver {
 
     fn flush(&mut self, sink: Sink, snapshot_interval: Duration) -> Result<(), Error> {
         let now = Instant::now();
+        let wall_time = EventTime::from_timestamp(jiff::Timestamp::now());
         let mut batch = Vec::new();
         for (partition, owned) in &mut self.owned {
             owned.state.fold(&self.plan).map_err(|_| Error::SumOverflow {
@@ -102,6 +110,7 @@ impl Driver {
                 partition: *partition,
                 offset: owned.state.next_offset(),
             })?;
+            owned.state.set_wall_time(wall_time);
             batch.extend(owned.take_part(sink, now));
             if sink == Sink::ClickHouse {
                 owned.capture(snapshot_interval);

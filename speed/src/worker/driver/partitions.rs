@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use reckon_schemas::time::EventTime;
+
 use super::Driver;
 use crate::worker::Error;
 use crate::worker::owned::Owned;
@@ -49,6 +51,8 @@ impl Driver {
             states.iter().map(|(partition, state)| (*partition, state.next_offset())).collect();
         for (partition, state) in states {
             self.claims += 1;
+            let mut state = state;
+            state.set_wall_time(EventTime::from_timestamp(jiff::Timestamp::now()));
             self.owned.insert(partition, Owned::new(partition, self.claims, state));
         }
         tracing::info!(?offsets, "partitions assigned");

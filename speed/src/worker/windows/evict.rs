@@ -38,7 +38,7 @@ impl PartitionState {
             pending.get(first).is_some_and(|at| *at < end)
         };
         let watermark = self.watermark;
-        let log_time = EventTime::from_millis(self.log_time_ms);
+        let log_time = EventTime::from_millis(self.log_time_ms).max(self.wall_time);
         // Seconds are in no other store than Redis, so they are kept for the case that it loses them, as long as
         // anybody asks for them and there is room.
         let mut seconds_over = self.totals.len(Grain::Second).saturating_sub(SECONDS_MAX);

@@ -101,6 +101,8 @@ pub(crate) struct PartitionState {
     pub(super) next_offset: i64,
     pub(super) watermark: Option<EventTime>,
     pub(super) log_time_ms: i64,
+    /// Of the clock; 0 where nobody set it.
+    pub(super) wall_time: EventTime,
     pub(super) recent: RecentKeys,
     pub(super) admitted: Admitted,
     pub(super) series: SeriesTable,
@@ -190,6 +192,12 @@ impl PartitionState {
         self.tallies
     }
 
+    /// Notes the time of the wall clock. It only decides which windows of one second are not worth counting, because Redis
+    /// would not take them any more; so a replay at another time still leads to the same totals.
+    pub(crate) fn set_wall_time(&mut self, now: EventTime) {
+        self.wall_time = self.wall_time.max(now);
+    }
+
     /// The catalog has changed: from the next record on, the new plan counts. Nothing may be pending.
     pub(crate) fn plan_changed(&mut self) {
         assert_eq!(self.pending_len(), 0, "a plan is changed right after a fold");
@@ -243,7 +251,7 @@ impl PartitionState {
             let window = grain.window_at(event.occurred_at, &tenant.zone);
             if plan.rules.is_over(&window, self.watermark) {
                 missed = Some(grain);
-            } else if !plan.rules.is_forgotten(&window, log_time) {
+            } else if !plan.rules.is_forgotten(&window, log_time.max(self.wall_time)) {
                 // Every coarser window is found by the minute, also a day that begins at half past an hour.
                 let start = Grain::Minute.window_at(event.occurred_at, &tenant.zone).start;
                 let start = if grain == Grain::Second { window.start } else { start };
