@@ -201,6 +201,7 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
         shutdown,
         owned: BTreeMap::new(),
         claims: 0,
+        pace: 1,
         full_since: None,
         paused: false,
         watch: driver::Watch::default(),

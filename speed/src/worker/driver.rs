@@ -33,6 +33,11 @@ const POLL_MAX: Duration = Duration::from_millis(25);
 const READ_MAX: usize = 1000;
 /// How long the log's client is not asked before its partitions are paused: a stuck store, not a slow one.
 const PAUSE_AFTER: Duration = Duration::from_secs(3);
+/// A worker that catches up flushes less often: every cell is then written fewer times on the way.
+const CATCH_UP_PACE: u32 = 8;
+const BEHIND_MS: i64 = 10_000;
+/// With so much of what may wait, it flushes as soon as the stores are free.
+const HURRY_AT: f64 = 0.4;
 /// How long the end may take to bring everything into the stores.
 const DRAIN_MAX: Duration = Duration::from_secs(6);
 
@@ -50,6 +55,8 @@ pub(crate) struct Driver {
     pub(crate) shutdown: CancellationToken,
     pub(crate) owned: BTreeMap<i32, Owned>,
     pub(crate) claims: u64,
+    /// How many intervals lie between two flushes.
+    pub(crate) pace: u32,
     /// Since when too much waits for a store.
     pub(crate) full_since: Option<Instant>,
     pub(crate) paused: bool,
@@ -88,9 +95,10 @@ impl Driver {
     /// Reads some records: as many as are there, or the first one that comes before the next flush is due. Reads none
     /// while too much waits for a store: looks what the stores have to say instead.
     fn read(&mut self) -> Result<(), Error> {
-        let until = self.outlets.next_due().min(Instant::now() + POLL_MAX);
+        let now = Instant::now();
+        let until = self.outlets.next_due(now, self.pace).min(now + POLL_MAX);
         if self.full_since.is_some() && !self.paused {
-            return self.await_report(until.saturating_duration_since(Instant::now()));
+            return self.await_report(until.saturating_duration_since(now));
         }
         for count in 0..READ_MAX {
             let wait = if count == 0 { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
@@ -125,6 +133,7 @@ impl Driver {
     /// the group does not take this worker for stuck.
     fn regulate(&mut self) -> Result<(), Error> {
         let load = self.load();
+        self.pace = if load < HURRY_AT && self.is_behind() { CATCH_UP_PACE } else { 1 };
         match self.full_since {
             None if load >= 1.0 => self.full_since = Some(Instant::now()),
             Some(since) if !self.paused && load > 0.5 && since.elapsed() >= PAUSE_AFTER => {
@@ -144,6 +153,13 @@ impl Driver {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the newest record that was read is so old that nobody waits for it to be visible within the second.
+    fn is_behind(&self) -> bool {
+        let newest_ms = self.owned.values().map(|owned| owned.state.log_time_ms()).max();
+        let age_ms = newest_ms.map_or(0, |newest_ms| jiff::Timestamp::now().as_millisecond() - newest_ms);
+        age_ms > BEHIND_MS
     }
 
     fn explain(&self, broken: Broken) -> Error {

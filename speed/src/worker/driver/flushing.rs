@@ -44,7 +44,7 @@ impl Driver {
             if self.outlets.of(sink).is_gone() {
                 return Err(Error::Stopped);
             }
-            if self.outlets.of(sink).is_due(now) {
+            if self.outlets.of(sink).is_due(now, self.pace) {
                 self.flush(sink, self.tuning.snapshot_interval)?;
             }
         }

@@ -14,7 +14,8 @@ use crate::worker::windows::Sink;
 pub(crate) struct Outlet {
     batches: Sender<Vec<PartitionFlush>>,
     interval: Duration,
-    due: Instant,
+    /// When the last batch was handed over; `None` where the next one is wanted at once.
+    sent_at: Option<Instant>,
     /// Since when it has a batch that it did not answer yet.
     busy_since: Option<Instant>,
 }
@@ -25,15 +26,20 @@ pub(crate) struct Gone;
 
 impl Outlet {
     pub(crate) fn new(batches: Sender<Vec<PartitionFlush>>, interval: Duration) -> Self {
-        Self { batches, interval, due: Instant::now(), busy_since: None }
+        Self { batches, interval, sent_at: None, busy_since: None }
     }
 
     pub(crate) fn is_free(&self) -> bool {
         self.busy_since.is_none()
     }
 
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.is_free() && self.due <= now
+    /// Whether it is free and its interval, so many times over, has passed.
+    pub(crate) fn is_due(&self, now: Instant, pace: u32) -> bool {
+        self.is_free() && self.due(now, pace) <= now
+    }
+
+    fn due(&self, now: Instant, pace: u32) -> Instant {
+        self.sent_at.map_or(now, |at| at + self.interval * pace)
     }
 
     /// Whether the sink's task has ended, which it only does when the worker ends.
@@ -42,7 +48,7 @@ impl Outlet {
     }
 
     pub(crate) fn hurry(&mut self) {
-        self.due = Instant::now();
+        self.sent_at = None;
     }
 
     /// The batch was answered; how long that took.
@@ -52,7 +58,7 @@ impl Outlet {
 
     /// Hands a batch over; an empty one is not worth the way.
     pub(crate) fn send(&mut self, batch: Vec<PartitionFlush>, now: Instant) -> Result<(), Gone> {
-        self.due = now + self.interval;
+        self.sent_at = Some(now);
         if batch.is_empty() {
             return Ok(());
         }
@@ -80,9 +86,8 @@ impl Outlets {
     }
 
     /// When the next flush is due; a busy sink is asked again after its answer.
-    pub(crate) fn next_due(&self) -> Instant {
-        let due =
-            [&self.redis, &self.clickhouse].into_iter().filter(|outlet| outlet.is_free()).map(|outlet| outlet.due);
-        due.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
+    pub(crate) fn next_due(&self, now: Instant, pace: u32) -> Instant {
+        let free = [&self.redis, &self.clickhouse].into_iter().filter(|outlet| outlet.is_free());
+        free.map(|outlet| outlet.due(now, pace)).min().unwrap_or(now + Duration::from_secs(1))
     }
 }
