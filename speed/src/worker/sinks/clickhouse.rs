@@ -84,6 +84,9 @@ pub(crate) fn connect(store: &ClickHouse) -> Client {
         .with_database(&store.database)
         // An acknowledgement must mean that the rows are in the table.
         .with_setting("async_insert", "0")
+        // A batch names each cell once, so looking for older versions within it, which takes longer than everything else
+        // about an insert, finds nothing.
+        .with_setting("optimize_on_insert", "0")
         // Tables are partitioned by the month of event time, and one block may hold events of any month.
         .with_setting("max_partitions_per_insert_block", "0");
     if let Some(user) = &store.user {
