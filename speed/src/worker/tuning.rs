@@ -42,7 +42,8 @@ pub struct Tuning {
     pub dirty_cells_max: usize,
     /// With so many exceptions not yet given to ClickHouse, reading pauses.
     pub exceptions_max: usize,
-    /// How long cells of each grain stay in Redis after the end of their window, by the wall clock.
+    /// How long cells of each grain stay in Redis after the end of their window, by the wall clock. Redis is for what is
+    /// fresh; ClickHouse has every cell but those of a second.
     pub redis_retention: PerGrain,
     /// How long cells of each grain stay in ClickHouse after the end of their window. Those of a second never go there,
     /// those of a day stay for good.
@@ -69,7 +70,7 @@ impl Default for Tuning {
             dirty_cells_max: 500_000,
             exceptions_max: 100_000,
             clickhouse_retention: ascending([10 * MINUTE, 90 * DAY, YEAR, YEAR, YEAR]),
-            redis_retention: ascending([10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 400 * DAY]),
+            redis_retention: ascending([10 * MINUTE, DAY, DAY, 2 * DAY, 2 * DAY]),
         }
     }
 }
