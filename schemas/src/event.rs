@@ -1,5 +1,6 @@
 //! The event as it travels in the log: one JSON object a message, with a schema version.
 
+mod canonical;
 mod draft;
 mod properties;
 mod rejected;
@@ -34,6 +35,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every door.
+    pub const ALL: [Source; 2] = [Source::Native, Source::Segment];
+
     /// The name used in every format.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -105,16 +109,23 @@ impl<'a> Event<'a> {
         if message.len() > limits::MESSAGE_BYTES_MAX {
             return Err(DecodeError::TooLarge(message.len()));
         }
-        let event: Event<'a> = sonic_rs::from_slice(message).map_err(|error| {
-            // The parser's text quotes the input over several lines; its first line says what and where.
-            let text = error.to_string();
-            DecodeError::NotAnEvent(text.lines().next().unwrap_or_default().chars().take(200).collect())
-        })?;
+        let event = match canonical::read(message) {
+            Some(event) => event,
+            None => Self::parse(message)?,
+        };
         if event.version == 0 || event.version > EVENT_VERSION {
             return Err(DecodeError::UnsupportedVersion(event.version));
         }
         event.check()?;
         Ok(event)
+    }
+
+    fn parse(message: &'a [u8]) -> Result<Self, DecodeError> {
+        sonic_rs::from_slice(message).map_err(|error| {
+            // The parser's text quotes the input over several lines; its first line says what and where.
+            let text = error.to_string();
+            DecodeError::NotAnEvent(text.lines().next().unwrap_or_default().chars().take(200).collect())
+        })
     }
 
     /// Writes the message, in the current version.

@@ -59,6 +59,11 @@ impl<'a> Properties<'a> {
         )
     }
 
+    /// These properties, unless they are more than any event may have.
+    pub(super) fn read(properties: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Option<Self> {
+        (properties.len() <= limits::PROPERTIES_MAX).then_some(Self(properties))
+    }
+
     pub(super) fn check(&self) -> Result<(), Rejection> {
         if self.0.len() > limits::PROPERTIES_MAX {
             return Err(Rejection::new("properties", format!("has more than {} entries", limits::PROPERTIES_MAX)));

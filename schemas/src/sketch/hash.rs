@@ -22,9 +22,8 @@ pub fn hash_user(user: &[u8]) -> u64 {
         hash = (hash ^ k.wrapping_mul(MULTIPLIER)).wrapping_mul(MULTIPLIER);
     }
     if !tail.is_empty() {
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        hash = (hash ^ u64::from_le_bytes(last)).wrapping_mul(MULTIPLIER);
+        let last = tail.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte));
+        hash = (hash ^ last).wrapping_mul(MULTIPLIER);
     }
     hash = (hash ^ (hash >> SHIFT)).wrapping_mul(MULTIPLIER);
     hash ^ (hash >> SHIFT)

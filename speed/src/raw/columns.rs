@@ -1,7 +1,9 @@
-//! Events as columns in ClickHouse's Native format: what costs the server least to take, and needs no allocation a row.
+//! Events as columns of a block; none of them needs an allocation a row.
 
 use bytes::Bytes;
 use reckon_schemas::event::Event;
+
+use crate::native::{self, Ends, Texts};
 
 /// Where a record lies in the log, and when it came there.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +30,7 @@ pub(crate) struct Columns {
     currency: Texts,
     amount_is_null: Vec<u8>,
     amount_minor: Vec<u8>,
-    /// Of each row's properties: how many names and values there are up to its end.
-    properties_ends: Vec<u8>,
-    properties: u64,
+    properties: Ends,
     property_names: Texts,
     property_values: Texts,
     source: Texts,
@@ -39,7 +39,7 @@ pub(crate) struct Columns {
     offset: Vec<u8>,
 }
 
-/// Names and types as they are sent; the server turns plain texts into those of low cardinality.
+/// Names and types as they are sent.
 const LAYOUT: [(&str, &str); 15] = [
     ("tenant", "String"),
     ("name", "String"),
@@ -64,8 +64,7 @@ const LOG_TIME_MS_MAX: i64 = 4_102_444_800_000;
 impl Columns {
     /// The statement that takes these columns.
     pub(crate) fn statement() -> String {
-        let names: Vec<&str> = LAYOUT.iter().map(|(name, _)| *name).collect();
-        format!("INSERT INTO raw_events_stored ({}) FORMAT Native", names.join(", "))
+        native::insert_statement("raw_events_stored", &LAYOUT)
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -93,9 +92,8 @@ impl Columns {
         for (name, value) in event.properties.iter() {
             self.property_names.push(name);
             self.property_values.push(value);
-            self.properties += 1;
         }
-        self.properties_ends.extend(self.properties.to_le_bytes());
+        self.properties.push(event.properties.len());
         self.source.push(event.source.name());
         self.topic.push(place.topic);
         self.partition.extend(place.partition.to_le_bytes());
@@ -107,36 +105,24 @@ impl Columns {
 
     /// The block, in pieces that can be sent again and again without being copied.
     pub(crate) fn into_block(self) -> Vec<Bytes> {
-        let rows = self.rows;
-        let mut columns = LAYOUT.into_iter();
-        let mut head = Vec::new();
-        push_number(&mut head, LAYOUT.len() as u64);
-        push_number(&mut head, rows);
-        let mut block = Vec::with_capacity(2 * LAYOUT.len() + 4);
-        let mut column = |parts: Vec<Vec<u8>>| {
-            let (name, kind) = columns.next().expect("as many columns as the layout has");
-            let mut head = std::mem::take(&mut head);
-            push_text(&mut head, name);
-            push_text(&mut head, kind);
-            block.push(Bytes::from(head));
-            block.extend(parts.into_iter().map(Bytes::from));
-        };
-        column(vec![self.tenant.0]);
-        column(vec![self.name.0]);
-        column(vec![self.occurred_at]);
-        column(vec![self.received_at]);
-        column(vec![self.log_time]);
-        column(vec![self.event_id.0]);
-        column(vec![self.event_key]);
-        column(vec![self.user_id.0]);
-        column(vec![self.currency.0]);
-        column(vec![self.amount_is_null, self.amount_minor]);
-        column(vec![self.properties_ends, self.property_names.0, self.property_values.0]);
-        column(vec![self.source.0]);
-        column(vec![self.topic.0]);
-        column(vec![self.partition]);
-        column(vec![self.offset]);
-        block
+        let columns = [
+            vec![self.tenant.0],
+            vec![self.name.0],
+            vec![self.occurred_at],
+            vec![self.received_at],
+            vec![self.log_time],
+            vec![self.event_id.0],
+            vec![self.event_key],
+            vec![self.user_id.0],
+            vec![self.currency.0],
+            vec![self.amount_is_null, self.amount_minor],
+            vec![self.properties.bytes, self.property_names.0, self.property_values.0],
+            vec![self.source.0],
+            vec![self.topic.0],
+            vec![self.partition],
+            vec![self.offset],
+        ];
+        native::block(&LAYOUT, self.rows, columns)
     }
 
     fn varying_bytes(&self) -> usize {
@@ -155,43 +141,9 @@ impl Columns {
     }
 }
 
-/// A column of texts, each after its length.
-#[derive(Debug, Default)]
-struct Texts(Vec<u8>);
-
-impl Texts {
-    fn push(&mut self, text: &str) {
-        push_text(&mut self.0, text);
-    }
-}
-
-fn push_text(bytes: &mut Vec<u8>, text: &str) {
-    push_number(bytes, text.len() as u64);
-    bytes.extend_from_slice(text.as_bytes());
-}
-
-/// Seven bits a byte, the lowest first, the eighth bit says that more follow.
-fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
-    let low = |number: u64| number.to_le_bytes()[0];
-    while number >= 0x80 {
-        bytes.push(low(number) | 0x80);
-        number >>= 7;
-    }
-    bytes.push(low(number));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_take_seven_bits_a_byte() {
-        let mut bytes = Vec::new();
-        for number in [0, 127, 128, 300] {
-            push_number(&mut bytes, number);
-        }
-        assert_eq!(bytes, [0, 127, 0x80, 1, 0xac, 2]);
-    }
 
     #[test]
     fn the_size_is_that_of_the_block() {

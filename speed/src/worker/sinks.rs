@@ -1,6 +1,7 @@
 //! Where cells go. Each sink is a task that takes one batch at a time and repeats it until the store has acknowledged
 //! all of it; what arrives meanwhile waits in the worker, which stops reading before that becomes too much.
 
+mod cell_columns;
 mod clickhouse;
 mod history;
 mod redis;

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use ::clickhouse::{Client, Row, insert::Insert};
+use ::clickhouse::insert::Insert;
+use ::clickhouse::insert_formatted::InsertFormatted;
+use ::clickhouse::{Client, Row};
+use bytes::Bytes;
 use reckon_schemas::stores::ClickHouse;
-use reckon_schemas::sums::Unit;
 use reckon_schemas::top::TopSketch;
 use serde::Serialize;
 
+use super::cell_columns::CellColumns;
 use super::{Flushed, Outcome, PartitionFlush, SinkError};
-use crate::row_binary::RowBinary;
-use crate::worker::windows::FlushedCell;
 
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,12 +22,6 @@ pub(crate) struct ClickHouseSink {
     client: Client,
     topic: String,
 }
-
-/// The columns of a cell, in the order in which [`append_cell`] writes them.
-const INSERT_CELLS: &str = "INSERT INTO speed_cells_raw (tenant, rollup, grain, window_start, window_end, event, \
-                            dimensions, partition, version, count, money, users) FORMAT RowBinary";
-/// Cells are sent in pieces of about this size.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// A row of `speed_exceptions`.
 #[derive(Serialize, Row)]
@@ -117,18 +112,18 @@ impl ClickHouseSink {
         if batch.iter().all(|part| part.cells.is_empty()) {
             return Ok(());
         }
-        let mut insert =
-            self.client.insert_formatted_with(INSERT_CELLS).with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
-        let mut rows = RowBinary::default();
+        let insert = self.client.insert_formatted_with(CellColumns::statement());
+        let mut insert = insert.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
+        let mut columns = CellColumns::default();
         for part in batch {
             for cell in &part.cells {
-                append_cell(&mut rows, part, cell);
-                if rows.len() >= PIECE_BYTES {
-                    insert.send(rows.take().into()).await?;
+                columns.push(part, cell);
+                if columns.is_full() {
+                    send(&mut insert, columns.take()).await?;
                 }
             }
         }
-        insert.send(rows.take().into()).await?;
+        send(&mut insert, columns.take()).await?;
         Ok(insert.end().await?)
     }
 
@@ -222,31 +217,14 @@ impl ClickHouseSink {
     }
 }
 
-fn append_cell(rows: &mut RowBinary, part: &PartitionFlush, cell: &FlushedCell) {
-    let FlushedCell { series, window, measures } = cell;
-    rows.text(series.tenant.as_str());
-    rows.text(&series.rollup);
-    rows.text(window.grain.name());
-    rows.i64(window.start.0);
-    rows.i64(window.end.0);
-    rows.text(&series.event);
-    let dimensions = series.dimensions();
-    rows.length(dimensions.len());
-    dimensions.iter().for_each(|value| rows.text(value));
-    rows.i32(part.partition);
-    rows.u64(unsigned(part.next_offset));
-    rows.u64(measures.count);
-    rows.length(measures.sums.iter().len());
-    for (unit, sum) in measures.sums.iter() {
-        match unit {
-            Unit::Currency(currency) => rows.text(currency.code()),
-            Unit::Property(_) => rows.text(&unit.to_string()),
-        }
-        rows.i128(sum);
+async fn send(insert: &mut InsertFormatted, pieces: Vec<Bytes>) -> Result<(), SinkError> {
+    for piece in pieces {
+        insert.send(piece).await?;
     }
-    rows.bytes(&measures.users.to_clickhouse());
+    Ok(())
 }
 
-fn unsigned(offset: i64) -> u64 {
+/// Offsets as ClickHouse has them.
+pub(super) fn unsigned(offset: i64) -> u64 {
     u64::try_from(offset).expect("offsets of the log begin at 0")
 }

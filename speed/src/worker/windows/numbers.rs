@@ -2,8 +2,8 @@
 
 use std::hash::Hasher;
 
-/// Spreads a 32-bit number over 64 bits by one multiplication (Fibonacci hashing). Only for numbers that this process
-/// gave out itself: whoever can choose them could make them collide.
+/// Spreads a 32-bit number over 64 bits by one multiplication (Fibonacci hashing), and takes 64 of 128 bits. Only for
+/// numbers that this process gave out itself: whoever can choose them could make them collide.
 #[derive(Debug, Default)]
 pub(super) struct NumberHasher(u64);
 
@@ -18,7 +18,12 @@ impl Hasher for NumberHasher {
         self.0 = spread ^ (spread >> 32);
     }
 
+    /// A number that is a hash itself.
+    fn write_u128(&mut self, number: u128) {
+        self.0 = (number >> 64) as u64;
+    }
+
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only 32-bit numbers are hashed");
+        unreachable!("only numbers are hashed");
     }
 }

@@ -1,12 +1,15 @@
 //! A series: what a cell is apart from its window. Kept once, numbered, and shared by all of its windows.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap};
 use reckon_schemas::cell::{DimensionValues, Rollup};
 use reckon_schemas::ids::TenantId;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::numbers::NumberHasher;
 
 /// Tenant, rollup, event name and dimension values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,60 +41,55 @@ pub(super) struct SeriesRef<'a> {
     pub(super) values: &'a str,
 }
 
-impl SeriesRef<'_> {
-    fn hash(&self, builder: &DefaultHashBuilder) -> u64 {
-        builder.hash_one((self.tenant.as_str(), self.rollup, self.event, self.values))
-    }
-
-    fn is(&self, series: &Series) -> bool {
-        self.values == series.values.as_str()
-            && self.event == series.event
-            && self.rollup == series.rollup
-            && self.tenant == &series.tenant
-    }
-}
-
 /// A series' number in its partition.
 pub(super) type SeriesId = u32;
 
 /// The series that have cells, by number and by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SeriesTable {
-    numbers: HashTable<SeriesId>,
+    numbers: HashMap<u128, SeriesId, BuildHasherDefault<NumberHasher>>,
     places: Vec<Place>,
     free: Vec<SeriesId>,
-    hashes: DefaultHashBuilder,
+    /// A name is known by 128 bits of a hash that nobody outside can foresee: comparing names costs more.
+    seed: u64,
+    name: String,
 }
 
 #[derive(Debug)]
 struct Place {
     series: Arc<Series>,
-    hash: u64,
+    key: u128,
     /// How many cells there are of it, pending ones included.
     cells: u32,
+}
+
+impl Default for SeriesTable {
+    fn default() -> Self {
+        let seed = DefaultHashBuilder::default().hash_one(0);
+        Self { numbers: HashMap::default(), places: Vec::new(), free: Vec::new(), seed, name: String::new() }
+    }
 }
 
 impl SeriesTable {
     /// The number of a series; a new one is free to go until it has a cell.
     pub(super) fn number(&mut self, name: SeriesRef<'_>) -> SeriesId {
-        let hash = name.hash(&self.hashes);
-        if let Some(known) = self.numbers.find(hash, |number| name.is(&self.places[*number as usize].series)) {
+        let key = self.key(name);
+        if let Some(known) = self.numbers.get(&key) {
             return *known;
         }
-        self.insert(hash, || {
-            Arc::new(Series {
-                tenant: name.tenant.clone(),
-                rollup: name.rollup.to_owned(),
-                event: name.event.to_owned(),
-                values: DimensionValues::from_encoded(name.values),
-            })
-        })
+        let series = Series {
+            tenant: name.tenant.clone(),
+            rollup: name.rollup.to_owned(),
+            event: name.event.to_owned(),
+            values: DimensionValues::from_encoded(name.values),
+        };
+        self.insert(key, Arc::new(series))
     }
 
     /// The number of a series that was read from a snapshot.
     pub(super) fn number_owned(&mut self, series: Arc<Series>) -> SeriesId {
-        let hash = series.borrowed().hash(&self.hashes);
-        self.insert(hash, || series)
+        let key = self.key(series.borrowed());
+        self.insert(key, series)
     }
 
     pub(super) fn get(&self, number: SeriesId) -> &Arc<Series> {
@@ -107,16 +105,25 @@ impl SeriesTable {
     pub(super) fn release(&mut self, number: SeriesId) {
         let place = &mut self.places[number as usize];
         place.cells -= 1;
-        if place.cells == 0
-            && let Ok(entry) = self.numbers.find_entry(place.hash, |known| *known == number)
-        {
-            entry.remove();
+        if place.cells == 0 && self.numbers.get(&place.key) == Some(&number) {
+            self.numbers.remove(&place.key);
             self.free.push(number);
         }
     }
 
-    fn insert(&mut self, hash: u64, series: impl FnOnce() -> Arc<Series>) -> SeriesId {
-        let place = Place { series: series(), hash, cells: 0 };
+    fn key(&mut self, SeriesRef { tenant, rollup, event, values }: SeriesRef<'_>) -> u128 {
+        self.name.clear();
+        for part in [tenant.as_str(), rollup, event] {
+            self.name.push_str(part);
+            // None of the three has a control character.
+            self.name.push('\0');
+        }
+        self.name.push_str(values);
+        xxh3_128_with_seed(self.name.as_bytes(), self.seed)
+    }
+
+    fn insert(&mut self, key: u128, series: Arc<Series>) -> SeriesId {
+        let place = Place { series, key, cells: 0 };
         let number = match self.free.pop() {
             Some(number) => {
                 self.places[number as usize] = place;
@@ -127,8 +134,7 @@ impl SeriesTable {
                 u32::try_from(self.places.len() - 1).expect("memory ends long before 2^32 series")
             }
         };
-        let places = &self.places;
-        self.numbers.insert_unique(hash, number, |number| places[*number as usize].hash);
+        self.numbers.insert(key, number);
         number
     }
 }
