@@ -3,7 +3,6 @@
 
 mod cells;
 mod check;
-mod child;
 mod collect;
 mod count;
 mod events;
@@ -17,7 +16,6 @@ mod recount;
 mod scene;
 mod table;
 mod traffic;
-mod usage;
 mod worker;
 
 use std::path::PathBuf;
@@ -29,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::report::say;
+pub(crate) use crate::usage::rounded;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -96,9 +95,4 @@ fn rate(events: u64, seconds: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "a rate is far below 2^63")]
     let rate = (events as f64 / seconds.max(f64::MIN_POSITIVE)).round() as i64;
     rate.unsigned_abs()
-}
-
-/// A measurement, rounded to milliseconds.
-fn rounded(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
 }

@@ -8,6 +8,7 @@ mod dataset;
 mod items;
 mod live;
 mod plan;
+mod second_worker;
 mod send;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::dataset::Purchase;
 use self::plan::Trouble;
+use self::second_worker::SecondWorker;
 use self::send::{Acknowledged, Sender};
 use crate::config::Settings;
 use crate::exit::Exit;
@@ -47,6 +49,9 @@ pub(crate) struct Arguments {
     /// The seed of the trouble.
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Start a second speed worker before the replay, and kill it in the middle of it: no number changes.
+    #[arg(long)]
+    second_worker: bool,
 }
 
 /// Runs the demo.
@@ -85,7 +90,11 @@ async fn show(
     shutdown: &CancellationToken,
 ) -> Result<(), Exit> {
     let trouble = Trouble { seed: arguments.seed, ..Trouble::default() };
-    replay(purchases, trouble, sender, shutdown).await?;
+    let second = match arguments.second_worker {
+        true => Some(SecondWorker::start(settings, &arguments.dir).await?),
+        false => None,
+    };
+    replay(purchases, trouble, sender, second, shutdown).await?;
     if shutdown.is_cancelled() {
         return Ok(());
     }
@@ -121,6 +130,7 @@ async fn replay(
     purchases: &[Purchase],
     trouble: Trouble,
     sender: &Sender,
+    mut second: Option<SecondWorker>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let usd: Currency = "USD".parse()?;
@@ -142,8 +152,16 @@ async fn replay(
         format!("[{}]", items.join(","))
     });
     let started = std::time::Instant::now();
-    let sum =
-        sender.send_all(batches, shutdown, |Acknowledged { accepted, rejected }| bar.inc(accepted + rejected)).await?;
+    let half = deliveries.len() as u64 / 2;
+    let progress = |Acknowledged { accepted, rejected }| {
+        bar.inc(accepted + rejected);
+        if bar.position() >= half
+            && let Some(second) = second.take()
+        {
+            second.kill();
+        }
+    };
+    let sum = sender.send_all(batches, shutdown, progress).await?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("replayed in {seconds:.1} s: {} accepted, {} rejected with a reason", sum.accepted, sum.rejected));

@@ -5,6 +5,7 @@
 
 mod bench;
 mod catalog_watch;
+mod child;
 mod cli;
 mod config;
 mod demo;
@@ -20,6 +21,7 @@ mod progress;
 mod raw;
 mod report;
 mod shutdown;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,6 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | `group` | the log, as a member of a consumer group of its own |
 //! | `columns`, `block` | records into the columns of a block, which has a name |
 //! | `writer` | one block at a time into ClickHouse, repeated until it is acknowledged |
 //! | `reader` | the loop between them |
@@ -14,7 +13,6 @@
 
 mod block;
 mod columns;
-mod group;
 mod reader;
 mod tuning;
 mod writer;
@@ -30,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::tuning::Tuning;
 
 use self::block::Filling;
-use self::group::Group;
 use self::reader::{Progress, Reader};
 use self::writer::Writer;
+use crate::member::Member;
 
 /// How long the end may take; what is not in ClickHouse by then is read again at the next start.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -148,7 +146,7 @@ fn assemble(
     stop: &CancellationToken,
 ) -> Result<Reader, Error> {
     let Config { kafka, clickhouse, catalog, tuning } = config;
-    let group = Group::join(kafka, tuning)
+    let group = Member::join(kafka, &tuning.membership())
         .map_err(|error| Error::Address { address: kafka.brokers.clone(), problem: error.to_string() })?;
     let (blocks, taken) = mpsc::channel(1);
     let (acknowledge, acknowledged) = std::sync::mpsc::channel();

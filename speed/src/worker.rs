@@ -3,7 +3,6 @@
 //! | room | what it does |
 //! |---|---|
 //! | `windows` | the pure core: records in, absolute totals and exceptions out |
-//! | `source` | the log, as a member of a consumer group that starts where the snapshots say |
 //! | `sinks` | Redis and ClickHouse, each a task that repeats a batch until it is acknowledged |
 //! | `snapshots` | the states in the object store |
 //! | `driver` | the loop between them |
@@ -15,7 +14,6 @@ mod driver;
 mod owned;
 mod sinks;
 mod snapshots;
-mod source;
 mod telemetry;
 mod tuning;
 mod windows;
@@ -34,8 +32,8 @@ pub use self::tuning::Tuning;
 use self::driver::{Driver, Outlet, Outlets};
 use self::sinks::{ClickHouseSink, History, RedisSink, Writer, connect_clickhouse};
 use self::snapshots::Snapshots;
-use self::source::Source;
 use self::windows::Plan;
+use crate::member::Member;
 
 /// How long the end may take; what is not in the stores by then is read again at the next start.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -187,7 +185,8 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
     let (captures, captured) = mpsc::channel(1);
     tokio::spawn(snapshots.clone().run(captured, reporter.clone(), stop.clone()));
 
-    let source = Source::join(kafka, tuning).map_err(|error| wrong("kafka", &kafka.brokers, error.to_string()))?;
+    let source =
+        Member::join(kafka, &tuning.membership()).map_err(|error| wrong("kafka", &kafka.brokers, error.to_string()))?;
     Ok(Driver {
         source,
         topic,

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use super::events::Population;
 use super::http::{Collector, Connection, live_scene};
 use super::traffic::Traffic;
-use super::usage::Usage;
 use super::{rate, rounded};
 use crate::config::Settings;
+use crate::usage::Usage;
 
 /// An hour: longer than any request may take.
 pub(crate) const LATENCY_US_MAX: u64 = 3_600_000_000;

@@ -8,9 +8,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use super::progress::log_ends;
-use super::usage::Usage;
 use super::{rate, rounded};
 use crate::config::Settings;
+use crate::usage::Usage;
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 

@@ -9,12 +9,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::child::Process;
 use super::fill::RECOUNT_FILE;
 use super::recount::Recount;
-use super::usage::Usage;
 use super::{rate, rounded};
+use crate::child::Process;
 use crate::config::Settings;
+use crate::usage::Usage;
 
 const JOB: &str = include_str!("flink/job.sql");
 const CONFIG: &str = include_str!("flink/config.yaml");

@@ -17,15 +17,15 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use self::sender::Load;
-use super::child::Process;
 use super::collect::{milliseconds, new_histogram, record};
 use super::events::Population;
 use super::http::{Collector, Connection, live_scene};
 use super::scene::Scene;
 use super::traffic::Traffic;
-use super::usage::Usage;
 use super::{rate, rounded};
+use crate::child::Process;
 use crate::config::Settings;
+use crate::usage::Usage;
 
 const WARM_UP_MAX: Duration = Duration::from_secs(60);
 const WARM_UP_PAUSE: Duration = Duration::from_millis(200);

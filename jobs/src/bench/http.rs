@@ -12,8 +12,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::child::Process;
 use super::scene::Scene;
+use crate::child::Process;
 
 const START_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);

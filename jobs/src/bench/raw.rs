@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::child::Process;
 use super::rounded;
 use super::scene::Scene;
-use super::usage::machine_busy_seconds;
+use crate::child::Process;
 use crate::config::Settings;
+use crate::usage::machine_busy_seconds;
 
 const RUN_MAX: Duration = Duration::from_secs(3600);
 

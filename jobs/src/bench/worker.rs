@@ -10,14 +10,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::check;
-use super::child::Process;
 use super::fill::RECOUNT_FILE;
 use super::progress::{is_acknowledged, log_ends};
 use super::recount::Recount;
 use super::scene::Scene;
-use super::usage::Usage;
 use super::{rate, rounded};
+use crate::child::Process;
 use crate::config::Settings;
+use crate::usage::Usage;
 
 const POLL: Duration = Duration::from_millis(50);
 const START_POLL: Duration = Duration::from_millis(5);

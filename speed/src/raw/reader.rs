@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use self::partitions::Owned;
 use super::block::{Block, Filling, Span};
 use super::columns::Place;
-use super::group::{Broken, Group, Read};
 use super::tuning::Tuning;
 use super::{Error, Summary};
+use crate::member::{Broken, Member, Read};
 
 /// The longest wait for a record, so that acknowledgements and the end are noticed soon.
 const POLL_MAX: Duration = Duration::from_millis(25);
@@ -32,7 +32,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(6);
 
 /// Everything that the loop works with.
 pub(super) struct Reader {
-    pub(super) group: Group,
+    pub(super) group: Member,
     pub(super) topic: String,
     pub(super) tuning: Tuning,
     pub(super) filling: Filling,
@@ -194,7 +194,10 @@ impl Reader {
             }
         }
         if !offsets.is_empty() {
-            self.group.commit(&offsets, CommitMode::Async);
+            // If it does not arrive, a successor reads more again than it would have to.
+            if let Err(error) = self.group.commit(&offsets, CommitMode::Async) {
+                tracing::warn!(?offsets, %error, "what is in ClickHouse could not be noted; a restart reads it again");
+            }
         }
         let summary = &mut self.progress.summary;
         summary.rows += rows;

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::member::Membership;
+
+/// After how long without a look at the log the group takes a reader for stuck.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+
 /// How raw events are brought into ClickHouse. Memory is bounded by two blocks: one that is being filled, one under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,6 +45,18 @@ impl Default for Tuning {
             interval: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 86_400),
             deduplicate: true,
+        }
+    }
+}
+
+impl Tuning {
+    pub(crate) fn membership(&self) -> Membership {
+        Membership {
+            client_id: "reckon-raw",
+            group: self.group.clone(),
+            session_timeout: self.session_timeout,
+            max_poll_interval: MAX_POLL_INTERVAL,
+            tells_ends: true,
         }
     }
 }

@@ -23,9 +23,9 @@ use super::Error;
 use super::owned::Owned;
 use super::sinks::History;
 use super::snapshots::Snapshots;
-use super::source::{Broken, Source};
 use super::tuning::Tuning;
 use super::windows::{Plan, Record};
+use crate::member::{Broken, Member, Read};
 
 /// The longest wait for a record, so that acknowledgements and the end are noticed soon.
 const POLL_MAX: Duration = Duration::from_millis(25);
@@ -37,13 +37,13 @@ const PAUSE_AFTER: Duration = Duration::from_secs(3);
 const CATCH_UP_PACE: u32 = 8;
 const BEHIND_MS: i64 = 10_000;
 /// With so much of what may wait, it flushes as soon as the stores are free.
-const HURRY_AT: f64 = 0.4;
+const HURRY_AT: f64 = 0.8;
 /// How long the end may take to bring everything into the stores.
 const DRAIN_MAX: Duration = Duration::from_secs(6);
 
 /// Everything that the loop works with.
 pub(crate) struct Driver {
-    pub(crate) source: Source,
+    pub(crate) source: Member,
     pub(crate) topic: String,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) plan: Arc<Plan>,
@@ -74,7 +74,7 @@ impl Driver {
             let partitions: Vec<i32> = self.owned.keys().copied().collect();
             self.drain(&partitions, Instant::now() + DRAIN_MAX)?;
         }
-        self.source.leave();
+        self.source.leave(Vec::new());
         result
     }
 
@@ -103,8 +103,8 @@ impl Driver {
         for count in 0..READ_MAX {
             let wait = if count == 0 { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             let message = match self.source.poll(wait) {
-                Ok(Some(message)) => message,
-                Ok(None) => return Ok(()),
+                Ok(Read::Record(message)) => message,
+                Ok(Read::Nothing | Read::End(_)) => return Ok(()),
                 Err(broken) => return Err(self.explain(broken)),
             };
             let (partition, offset) = (message.partition(), message.offset());

@@ -6,6 +6,7 @@ use reckon_schemas::window::{Grain, PerGrain};
 use serde::{Deserialize, Serialize};
 
 use super::windows::{Rules, micros};
+use crate::member::Membership;
 
 /// How the worker counts and how often it writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ impl Default for Tuning {
             flush_interval: Duration::from_millis(250),
             clickhouse_interval: Duration::from_secs(1),
             snapshot_interval: Duration::from_secs(10),
-            dirty_cells_max: 500_000,
+            dirty_cells_max: 1_000_000,
             exceptions_max: 100_000,
             clickhouse_retention: ascending([10 * MINUTE, 90 * DAY, YEAR, YEAR, YEAR]),
             redis_retention: ascending([10 * MINUTE, DAY, DAY, 2 * DAY, 2 * DAY]),
@@ -80,6 +81,16 @@ fn ascending(durations: [Duration; 5]) -> PerGrain {
 }
 
 impl Tuning {
+    pub(crate) fn membership(&self) -> Membership {
+        Membership {
+            client_id: "reckon-speed",
+            group: self.group.clone(),
+            session_timeout: self.session_timeout,
+            max_poll_interval: self.max_poll_interval,
+            tells_ends: false,
+        }
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             allowed_lateness: self.allowed_lateness,

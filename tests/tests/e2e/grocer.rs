@@ -24,11 +24,12 @@ async fn three_weeks_of_purchases_settle_to_the_cent() -> Result<()> {
     let dir = world.config().with_file_name("demo");
     let (data, dir) = (data.to_str().context("UTF-8")?, dir.to_str().context("UTF-8")?);
 
-    let demo = world.run(&["demo", "--data", data, "--dir", dir, "--keep-time", "--exit"])?;
+    let demo = world.run(&["demo", "--data", data, "--dir", dir, "--keep-time", "--exit", "--second-worker"])?;
     ensure!(demo.code == 0, "exit {}:\n{}\n{}", demo.code, demo.stdout, demo.log);
     let settled = format!("settled: {ROWS} purchases, {TOTAL} USD, {HOUSEHOLDS} households");
     ensure!(demo.stdout.contains(&settled), "{}", demo.stdout);
     ensure!(demo.stdout.contains("residual 0"), "{}", demo.stdout);
+    ensure!(demo.stdout.contains("the second worker was killed"), "{}", demo.stdout);
 
     // Law 4, with an oracle of its own.
     lake::assert_conserved(&world).await?;

@@ -3,15 +3,29 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
+
 use super::Reader;
+use crate::member::{Member, Rebalance};
 use crate::raw::Error;
-use crate::raw::group::{Known, Rebalance};
 
 /// How long the log may be away before a claim is given up.
 const CLAIM_MAX: Duration = Duration::from_secs(60);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long partitions that are handed over may take to come into ClickHouse.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
+
+/// What is known of a partition before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    partition: i32,
+    /// What the group says is in ClickHouse already.
+    committed: Option<i64>,
+    /// The first offset that the log has, and the one after the last.
+    range: (i64, i64),
+    /// The first record that is young enough to be kept.
+    young: i64,
+}
 
 /// A partition that is read.
 #[derive(Debug)]
@@ -95,7 +109,7 @@ impl Reader {
         let started = Instant::now();
         let mut warned = false;
         while !self.shutdown.is_cancelled() {
-            match self.group.look_up(partitions, since_ms) {
+            match look_up(&self.group, partitions, since_ms) {
                 Ok(known) => return Ok(Some(known)),
                 Err(error) if started.elapsed() >= CLAIM_MAX => return Err(Error::Log(error.to_string())),
                 Err(error) if !warned => {
@@ -110,6 +124,18 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+/// What the group and the log know of partitions; `since_ms` is when a record is young enough to be kept.
+fn look_up(group: &Member, partitions: &[i32], since_ms: i64) -> Result<Vec<Known>, KafkaError> {
+    let committed = group.committed(partitions)?;
+    let young = group.first_since(partitions, since_ms)?;
+    let know = |partition: &i32| {
+        let range = group.range(*partition)?;
+        let young = young.of(*partition)?.unwrap_or(range.1);
+        Ok(Known { partition: *partition, committed: committed.of(*partition)?, range, young })
+    };
+    partitions.iter().map(know).collect()
 }
 
 /// Where reading begins. Never somewhere else in silence: what is missing is said.

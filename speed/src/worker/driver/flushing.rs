@@ -3,6 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::CommitMode;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
@@ -139,10 +140,17 @@ impl Driver {
                 if let Some(owned) = owned {
                     owned.saved(next_offset, stored);
                     if stored {
-                        self.source.commit(partition, next_offset);
+                        self.note(partition, next_offset);
                     }
                 }
             }
+        }
+    }
+
+    /// Tells the group how far a partition's snapshot is. For people who watch the lag; nobody starts from it.
+    fn note(&self, partition: i32, next_offset: i64) {
+        if let Err(error) = self.source.commit(&[(partition, next_offset)], CommitMode::Async) {
+            tracing::debug!(partition, next_offset, %error, "offset was not committed");
         }
     }
 }

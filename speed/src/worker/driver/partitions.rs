@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use reckon_schemas::time::EventTime;
 
 use super::Driver;
+use crate::member::Rebalance;
 use crate::worker::Error;
 use crate::worker::owned::Owned;
-use crate::worker::source::Rebalance;
 use crate::worker::windows::PartitionState;
 
 /// How long the store of snapshots or the log may be away before a claim is given up.

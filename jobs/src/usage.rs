@@ -3,8 +3,6 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::rounded;
-
 /// The kernel counts processor time in hundredths of a second, on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -72,6 +70,11 @@ pub(crate) fn machine_busy_seconds() -> Result<f64> {
     // User, nice, system, idle, waiting for disks, interrupts twice, stolen.
     let [user, nice, system, _, _, interrupts, soft, _] = fields[..] else { bail!("/proc/stat has no times") };
     Ok((user + nice + system + interrupts + soft) / TICKS_PER_SECOND)
+}
+
+/// A measurement, rounded to milliseconds.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::usage::Usage;
+use crate::usage::Usage;
 
 const POLL: Duration = Duration::from_millis(20);
 const STOP_MAX: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! The log: a member of the consumer group that is told where to start by the snapshots, never by the group.
+//! The log: a member of a consumer group that is told where to start by whoever reads, never by the group.
 
 mod context;
 
@@ -12,19 +12,39 @@ use reckon_schemas::stores::Kafka;
 
 use self::context::Context;
 pub(crate) use self::context::Rebalance;
-use super::tuning::Tuning;
 
 /// How long one question to a broker may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How long leaving the group may take.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// A consumer of the topic of events.
-pub(crate) struct Source {
+pub(crate) struct Member {
     consumer: BaseConsumer<Context>,
     topic: String,
     away: bool,
+}
+
+/// How a member appears in its group.
+#[derive(Clone, Debug)]
+pub(crate) struct Membership {
+    pub(crate) client_id: &'static str,
+    /// The group's name; each topic has a group of its own under it.
+    pub(crate) group: String,
+    pub(crate) session_timeout: Duration,
+    /// After how long without a look at the log the group takes the member for stuck.
+    pub(crate) max_poll_interval: Duration,
+    /// Whether reading tells where a partition ends at the moment.
+    pub(crate) tells_ends: bool,
+}
+
+/// What reading brings.
+pub(crate) enum Read<'a> {
+    Record(BorrowedMessage<'a>),
+    /// Nothing came in time.
+    Nothing,
+    /// A partition has nothing more at the moment.
+    End(i32),
 }
 
 /// Why reading cannot go on.
@@ -36,22 +56,23 @@ pub(crate) enum Broken {
     Fatal(String),
 }
 
-impl Source {
+impl Member {
     /// Joins the group. Partitions come later, through [`Self::next_rebalance`].
-    pub(crate) fn join(kafka: &Kafka, tuning: &Tuning) -> Result<Self, KafkaError> {
+    pub(crate) fn join(kafka: &Kafka, membership: &Membership) -> Result<Self, KafkaError> {
         let topic = kafka.topics.events.clone();
+        let Membership { client_id, group, session_timeout, max_poll_interval, tells_ends } = membership;
         let consumer: BaseConsumer<Context> = ClientConfig::new()
             .set("bootstrap.servers", &kafka.brokers)
-            .set("client.id", "reckon-speed")
-            .set("group.id", format!("{}.{topic}", tuning.group))
-            .set("session.timeout.ms", tuning.session_timeout.as_millis().to_string())
-            .set("max.poll.interval.ms", tuning.max_poll_interval.as_millis().to_string())
-            .set("heartbeat.interval.ms", (tuning.session_timeout / 4).as_millis().to_string())
-            .set("max.poll.interval.ms", tuning.max_poll_interval.as_millis().to_string())
+            .set("client.id", *client_id)
+            .set("group.id", format!("{group}.{topic}"))
+            .set("session.timeout.ms", session_timeout.as_millis().to_string())
+            .set("heartbeat.interval.ms", (*session_timeout / 4).as_millis().to_string())
+            .set("max.poll.interval.ms", max_poll_interval.as_millis().to_string())
             .set("statistics.interval.ms", "1000")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", if *tells_ends { "true" } else { "false" })
             // The default silently goes on somewhere else.
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "100")
@@ -64,15 +85,16 @@ impl Source {
     }
 
     /// The next record, if one comes in time.
-    pub(crate) fn poll(&mut self, timeout: Duration) -> Result<Option<BorrowedMessage<'_>>, Broken> {
+    pub(crate) fn poll(&mut self, timeout: Duration) -> Result<Read<'_>, Broken> {
         let error = match self.consumer.poll(timeout) {
-            None => return Ok(None),
+            None => return Ok(Read::Nothing),
             Some(Ok(message)) => {
                 if std::mem::take(&mut self.away) {
                     tracing::info!(topic = self.topic, "the log is back");
                 }
-                return Ok(Some(message));
+                return Ok(Read::Record(message));
             }
+            Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Read::End(partition)),
             Some(Err(error)) => error,
         };
         match error.rdkafka_error_code() {
@@ -83,7 +105,7 @@ impl Source {
                 if !std::mem::replace(&mut self.away, true) {
                     tracing::warn!(topic = self.topic, %error, "the log does not answer");
                 }
-                Ok(None)
+                Ok(Read::Nothing)
             }
         }
     }
@@ -120,13 +142,22 @@ impl Source {
         self.consumer.fetch_watermarks(&self.topic, partition, ANSWER_TIMEOUT)
     }
 
-    /// Tells the group how far a partition's snapshot is. For people who watch the lag; nobody starts from it.
-    pub(crate) fn commit(&self, partition: i32, next_offset: i64) {
-        let committed = self.list(&[(partition, next_offset)]);
-        let committed = committed.and_then(|list| self.consumer.commit(&list, CommitMode::Async));
-        if let Err(error) = committed {
-            tracing::debug!(partition, next_offset, %error, "offset was not committed");
-        }
+    /// What the group has noted of partitions.
+    pub(crate) fn committed(&self, partitions: &[i32]) -> Result<Offsets<'_>, KafkaError> {
+        let list = self.consumer.committed_offsets(self.partitions(partitions), ANSWER_TIMEOUT)?;
+        Ok(Offsets { list, topic: &self.topic })
+    }
+
+    /// The first records of partitions that are not older than a time in the log, in milliseconds.
+    pub(crate) fn first_since(&self, partitions: &[i32], since_ms: i64) -> Result<Offsets<'_>, KafkaError> {
+        let times: Vec<(i32, i64)> = partitions.iter().map(|partition| (*partition, since_ms)).collect();
+        let list = self.consumer.offsets_for_times(self.list(&times)?, ANSWER_TIMEOUT)?;
+        Ok(Offsets { list, topic: &self.topic })
+    }
+
+    /// Notes offsets in the group.
+    pub(crate) fn commit(&self, offsets: &[(i32, i64)], mode: CommitMode) -> Result<(), KafkaError> {
+        self.consumer.commit(&self.list(offsets)?, mode)
     }
 
     /// Stops reading without leaving the group.
@@ -139,9 +170,9 @@ impl Source {
         self.consumer.resume(&self.partitions(partitions))
     }
 
-    /// Leaves the group; what is still assigned is given back at once. Bounded in time: brokers that do not answer
-    /// will notice by themselves that this member is gone.
-    pub(crate) fn leave(self) {
+    /// Notes offsets a last time and leaves the group; what is still assigned is given back at once. Bounded in time:
+    /// brokers that do not answer will notice by themselves that this member is gone.
+    pub(crate) fn leave(self, offsets: Vec<(i32, i64)>) {
         self.consumer.context().close();
         // The client waits for an answer to each decision before it can close.
         while let Some(decision) = self.next_rebalance() {
@@ -154,9 +185,13 @@ impl Source {
             }
         }
         let (left, waiting) = std::sync::mpsc::channel();
-        let consumer = self.consumer;
         std::thread::spawn(move || {
-            drop(consumer);
+            if !offsets.is_empty()
+                && let Err(error) = self.commit(&offsets, CommitMode::Sync)
+            {
+                tracing::warn!(?offsets, %error, "what was done could not be noted; a restart does it again");
+            }
+            drop(self);
             // Nobody is left to hear it only if it took too long.
             let _ = left.send(());
         });
@@ -179,5 +214,20 @@ impl Source {
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
         }
         Ok(list)
+    }
+}
+
+/// Offsets by partition.
+pub(crate) struct Offsets<'a> {
+    list: TopicPartitionList,
+    topic: &'a str,
+}
+
+impl Offsets<'_> {
+    /// The offset of a partition, if it has one.
+    pub(crate) fn of(&self, partition: i32) -> Result<Option<i64>, KafkaError> {
+        let Some(element) = self.list.find_partition(self.topic, partition) else { return Ok(None) };
+        element.error()?;
+        Ok(if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None })
     }
 }
