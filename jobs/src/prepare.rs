@@ -129,7 +129,9 @@ async fn tables(clickhouse: &ClickHouse) -> Result<(), Attempt> {
 async fn retention(settings: &Settings) -> Result<(), Attempt> {
     let client = clickhouse_client(&settings.clickhouse);
     keep(&client, "raw_events_stored", &raw_events_ttl(settings.raw.retention)).await?;
-    keep(&client, "speed_cells_raw", &speed_cells_ttl(&settings.speed.clickhouse_retention)).await
+    let cells = speed_cells_ttl(&settings.speed.clickhouse_retention);
+    keep(&client, "speed_cells_raw", &cells).await?;
+    keep(&client, "speed_tops_raw", &cells).await
 }
 
 /// Changes a table's lifetimes, if it has others: that is work for the server.
