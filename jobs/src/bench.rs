@@ -1,5 +1,5 @@
-//! `reckon bench`: what the speed layer can do on this machine. Each line of the benchmark is one command that prints
-//! one line of JSON; `tests/bench-speed` runs them one after the other, each on empty stores, and prints the table.
+//! `reckon bench`: what the layers can do on this machine. Each line of a benchmark is one command that prints one line
+//! of JSON; `tests/bench-speed` and `tests/bench-batch` run them one after the other and print the table.
 
 mod cells;
 mod check;
@@ -10,11 +10,14 @@ mod fill;
 mod flink;
 mod freshness;
 mod http;
+mod lake;
 mod progress;
 mod raw;
 mod recount;
+mod recount_lake;
 mod scene;
 mod table;
+mod table_batch;
 mod traffic;
 mod worker;
 
@@ -56,6 +59,10 @@ enum Line {
     Collect(collect::Arguments),
     /// Send events at a steady rate, and measure until they can be read and are pushed.
     Freshness(freshness::Arguments),
+    /// Fill a lake in the folder with events, by the archive's own code.
+    Lake(lake::Arguments),
+    /// Count the lake in the folder exactly: time, memory, and a digest of the answer.
+    Recount(recount_lake::Arguments),
     /// Print the lines in a file as a table.
     Table(table::Arguments),
 }
@@ -79,6 +86,8 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments, shutdown: Canc
             Line::Cells(arguments) => cells::run(&settings, &dir, &arguments).await,
             Line::Collect(arguments) => collect::run(&settings, &dir, &arguments).await,
             Line::Freshness(arguments) => freshness::run(&settings, &dir, &arguments).await,
+            Line::Lake(arguments) => lake::run(&dir, &arguments).await,
+            Line::Recount(arguments) => recount_lake::run(&dir, &arguments).await,
             Line::Table(_) => unreachable!("handled above"),
         }
     };

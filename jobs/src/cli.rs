@@ -55,6 +55,9 @@ enum Command {
         /// Only this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
+        /// Every day that is over and not closed, whether it changed or not.
+        #[arg(long)]
+        full: bool,
     },
     /// Print the reconciliation of the last settlement again, from what is stored.
     Reconcile {
@@ -115,7 +118,9 @@ impl Cli {
             Command::Archive => parts::run(&settings, &[Part::Archive], shutdown).await,
             Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
             Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
-            Command::Nightly { date, tenant } => nightly::settle(&settings, tenant, date, shutdown).await.map(|_| ()),
+            Command::Nightly { date, tenant, full } => {
+                nightly::settle(&settings, tenant, date, full, shutdown).await.map(|_| ())
+            }
             Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,

@@ -100,7 +100,7 @@ async fn show(
     }
     let tenant = catalog::TENANT.parse().context("the demo's tenant")?;
     let started = std::time::Instant::now();
-    let settled = nightly::settle(settings, Some(tenant), None, shutdown.clone()).await;
+    let settled = nightly::settle(settings, Some(tenant), None, false, shutdown.clone()).await;
     if shutdown.is_cancelled() {
         return Ok(());
     }

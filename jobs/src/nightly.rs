@@ -18,6 +18,7 @@ pub(crate) async fn settle(
     settings: &Settings,
     tenant: Option<TenantId>,
     date: Option<Date>,
+    full: bool,
     shutdown: CancellationToken,
 ) -> Result<Vec<Report>, Exit> {
     prepare::everything(settings, &shutdown).await?;
@@ -28,7 +29,7 @@ pub(crate) async fn settle(
         catalog: settings.read_catalog()?,
         tuning: settings.nightly.clone(),
     };
-    let request = nightly::Request { tenant, date, now: jiff::Timestamp::now() };
+    let request = nightly::Request { tenant, date, full, now: jiff::Timestamp::now() };
     let bars = Bars::default();
     let outcome = nightly::run(config, request, &bars, shutdown).await;
     bars.clear();

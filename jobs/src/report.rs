@@ -33,6 +33,12 @@ pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
                 "NOT every difference is explained"
             },
         ));
+        if report.conflicts > 0 {
+            say(&format!(
+                "  {} deliveries contradict the first delivery of their event, which counts: see the table `conflicts`",
+                report.conflicts
+            ));
+        }
         for cell in &report.worst {
             say(&format!(
                 "  unexplained: {} {} {} {:?} {}: speed {}, batch {}, residual {}",

@@ -11,6 +11,7 @@
 //! | `speed_progress` | speed | how far each partition is in these tables; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
+//! | `conflicts` | batch | deliveries of one event id with different contents, as a run found them: where both are, what both say |
 //! | `drift` | batch | per cell and measure of a run: speed, batch, reasons, residual |
 //! | `settlements` | batch | one row per settled day, written last: it makes the run visible |
 //! | `raw_events_stored` | raw | every delivery of the last days, replayed ones and blocks' repetitions included |
@@ -45,6 +46,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "raw", sql: include_str!("../sql/0003_raw.sql") },
     Migration { version: 4, name: "speed_grains", sql: include_str!("../sql/0004_speed_grains.sql") },
     Migration { version: 5, name: "speed_tops", sql: include_str!("../sql/0005_speed_tops.sql") },
+    Migration { version: 6, name: "conflicts", sql: include_str!("../sql/0006_conflicts.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

@@ -1,6 +1,7 @@
 //! The event as it travels in the log: one JSON object a message, with a schema version.
 
 mod canonical;
+mod content;
 mod draft;
 mod properties;
 mod rejected;

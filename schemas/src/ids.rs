@@ -83,6 +83,13 @@ pub fn user_key(tenant: &str, user: &str) -> u128 {
     keyed(tenant, user)
 }
 
+/// A key as two columns of 64-bit integers hold it: the high and the low half, in two's complement.
+#[must_use]
+pub fn key_halves(key: u128) -> (i64, i64) {
+    let half = |shift: u32| i64::from_le_bytes((key >> shift).to_le_bytes()[..8].try_into().expect("8 of 16 bytes"));
+    (half(64), half(0))
+}
+
 fn keyed(tenant: &str, id: &str) -> u128 {
     // A tenant's name cannot contain the separator, so no two pairs read the same. Ids fit the stack buffer.
     let mut buffer = [0_u8; 512];

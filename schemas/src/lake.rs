@@ -5,6 +5,11 @@
 //! | `events` | every record of the topic `events`, duplicates included; what cannot be read as an event too, as its raw bytes with the problem, under the tenant `__unreadable` | `tenant`, `event_date` |
 //! | `rejected` | every record of the topic `events.rejected` | `tenant`, `event_date` |
 //!
+//! Beside the texts the table of events has the keys that a recount goes by, so that it need not read or hash texts:
+//! `event_key` ([`crate::ids::event_key`]), `content_key` ([`crate::event::Event::content_key`]) and `user_key`
+//! ([`crate::ids::user_key`]), each in two halves of 64 bits in two's complement, and `user_hash`
+//! ([`crate::sketch::hash_user`]). All are null where the record is unreadable; those of the user where there is none.
+//!
 //! `event_date` is the UTC date of `occurred_at` (of `log_time` where there is none): physical, so that it does not
 //! depend on a tenant's time zone. A tenant's calendar day lies in at most three of them.
 
@@ -23,6 +28,8 @@ pub enum ColumnType {
     Int,
     /// 64-bit integer.
     Long,
+    /// Half of a 128-bit key, or a 64-bit hash: a 64-bit integer that no order or range of means anything.
+    Key,
     /// UTF-8 text.
     Text,
     /// Bytes.
@@ -69,7 +76,20 @@ pub const EVENTS_COLUMNS: &[Column] = &[
     column("traceparent", ColumnType::Text, true),
     column("problem", ColumnType::Text, true),
     column("raw", ColumnType::Bytes, true),
+    column("event_key_high", ColumnType::Key, true),
+    column("event_key_low", ColumnType::Key, true),
+    column("content_key_high", ColumnType::Key, true),
+    column("content_key_low", ColumnType::Key, true),
+    column("user_key_high", ColumnType::Key, true),
+    column("user_key_low", ColumnType::Key, true),
+    column("user_hash", ColumnType::Key, true),
+    column("country", ColumnType::Text, true),
+    column("device", ColumnType::Text, true),
 ];
+
+/// The properties that have a column of their own beside their place in `properties`: those that the collector itself
+/// knows of an event, which most rollups are made of. A recount that needs no others does not read the map.
+pub const COLUMN_PROPERTIES: [&str; 2] = ["country", "device"];
 
 /// The columns of `rejected`, in order.
 pub const REJECTED_COLUMNS: &[Column] = &[

@@ -7,7 +7,9 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field};
 use reckon_schemas::event::{Event, Properties};
-use reckon_schemas::lake::{Column, EVENTS_COLUMNS, UNREADABLE_TENANT};
+use reckon_schemas::ids::{event_key, key_halves, user_key};
+use reckon_schemas::lake::{COLUMN_PROPERTIES, Column, EVENTS_COLUMNS, UNREADABLE_TENANT};
+use reckon_schemas::sketch::hash_user;
 
 use super::record::{Record, unreadable};
 use super::rows::{Place, Rows, timestamps};
@@ -28,6 +30,58 @@ pub(crate) struct EventRows {
     traceparent: StringBuilder,
     problem: StringBuilder,
     raw: BinaryBuilder,
+    keys: KeyColumns,
+    column_properties: [StringBuilder; COLUMN_PROPERTIES.len()],
+}
+
+/// The keys that a recount goes by.
+#[derive(Debug, Default)]
+struct KeyColumns {
+    event: KeyBuilder,
+    content: KeyBuilder,
+    user: KeyBuilder,
+    user_hash: Int64Builder,
+}
+
+/// A 128-bit key in two columns.
+#[derive(Debug, Default)]
+struct KeyBuilder {
+    high: Int64Builder,
+    low: Int64Builder,
+}
+
+impl KeyBuilder {
+    fn push(&mut self, key: Option<u128>) {
+        let (high, low) = key.map(key_halves).unzip();
+        self.high.append_option(high);
+        self.low.append_option(low);
+    }
+
+    fn take(&mut self) -> [ArrayRef; 2] {
+        [Arc::new(self.high.finish()), Arc::new(self.low.finish())]
+    }
+}
+
+impl KeyColumns {
+    fn push(&mut self, event: &Event<'_>) {
+        self.event.push(Some(event_key(&event.tenant, &event.id)));
+        self.content.push(Some(event.content_key()));
+        let user = Some(&event.user).filter(|user| !user.is_empty());
+        self.user.push(user.map(|user| user_key(&event.tenant, user)));
+        self.user_hash.append_option(user.map(|user| hash_user(user.as_bytes()).cast_signed()));
+    }
+
+    fn push_none(&mut self) {
+        self.event.push(None);
+        self.content.push(None);
+        self.user.push(None);
+        self.user_hash.append_null();
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = ArrayRef> {
+        let user_hash: ArrayRef = Arc::new(self.user_hash.finish());
+        [self.event.take(), self.content.take(), self.user.take()].into_iter().flatten().chain([user_hash])
+    }
 }
 
 impl Default for EventRows {
@@ -48,6 +102,8 @@ impl Default for EventRows {
             traceparent: StringBuilder::new(),
             problem: StringBuilder::new(),
             raw: BinaryBuilder::new(),
+            keys: KeyColumns::default(),
+            column_properties: Default::default(),
         }
     }
 }
@@ -84,6 +140,8 @@ impl Rows for EventRows {
             Arc::new(self.raw.finish()),
         ];
         columns.extend(own);
+        columns.extend(self.keys.take());
+        columns.extend(self.column_properties.each_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         columns
     }
 }
@@ -102,6 +160,10 @@ impl EventRows {
         self.source.append_value(event.source.name());
         self.problem.append_null();
         self.raw.append_null();
+        self.keys.push(event);
+        for (column, name) in self.column_properties.iter_mut().zip(COLUMN_PROPERTIES) {
+            column.append_option(event.properties.get(name));
+        }
     }
 
     fn push_properties(&mut self, properties: &Properties<'_>) {
@@ -129,6 +191,8 @@ impl EventRows {
         self.source.append_null();
         self.problem.append_value(problem);
         self.raw.append_value(raw);
+        self.keys.push_none();
+        self.column_properties.iter_mut().for_each(StringBuilder::append_null);
     }
 }
 
@@ -185,6 +249,13 @@ mod tests {
         assert_eq!(column("amount_minor").as_primitive::<Int64Type>().value(0), i64::MAX);
         assert_eq!(column("occurred_at").as_primitive::<TimestampMicrosecondType>().value(0), event().occurred_at.0);
         assert!(column("user_id").is_null(0), "no user is null, not an empty text");
+        let halves = |high, low| [high, low].map(|half| column(half).as_primitive::<Int64Type>().value(0)).into();
+        assert_eq!(key_halves(event_key("acme", "e1")), halves("event_key_high", "event_key_low"));
+        assert_eq!(key_halves(event().content_key()), halves("content_key_high", "content_key_low"));
+        assert_eq!(column("event_key_low").null_count(), 5);
+        assert!(column("user_key_high").is_null(0) && column("user_hash").is_null(0));
+        assert_eq!(column("country").as_string::<i32>().value(0), "DE");
+        assert!(column("device").is_null(0));
         assert_eq!(column("problem").null_count(), 1);
         assert_eq!(column("raw").as_binary::<i32>().value(2), b"\xff\xfe\0");
         assert_eq!(column("raw").as_binary::<i32>().value(5).len(), huge.len());

@@ -9,6 +9,7 @@ mod append;
 mod error;
 mod event_rows;
 mod intake;
+mod load;
 mod outage;
 mod pending;
 mod record;
@@ -27,6 +28,7 @@ use reckon_schemas::stores;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
+pub use self::load::Loader;
 pub use self::tuning::Tuning;
 
 use self::append::Appender;

@@ -27,7 +27,7 @@ pub(super) fn delta_fields(columns: &[Column]) -> Vec<StructField> {
         .map(|column| {
             let data_type: DataType = match column.column_type {
                 ColumnType::Int => DataType::INTEGER,
-                ColumnType::Long => DataType::LONG,
+                ColumnType::Long | ColumnType::Key => DataType::LONG,
                 ColumnType::Text => DataType::STRING,
                 ColumnType::Bytes => DataType::BINARY,
                 ColumnType::Date => DataType::DATE,

@@ -1,8 +1,9 @@
 //! A few days, counted and compared delivery by delivery.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::{Measures, OTHER_VALUE, read_amounts};
@@ -13,7 +14,7 @@ use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Error;
 use crate::reconcile::{self, Entry, Evidence, Fate};
-use crate::recount::{Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, User};
+use crate::recount::{Budget, Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, Tally, Wanted, in_background};
 use crate::settle::{DayCell, Previous, Settlement, SpeedCut, content_hash};
 
 /// What of a day is counted beside its cells.
@@ -23,6 +24,11 @@ struct DayTotals {
     events: u64,
 }
 
+/// By the first instant of each day.
+type Days = BTreeMap<EventTime, (Date, Window, DayTotals)>;
+/// By group and the first instant of the day.
+type EvidenceByCell = HashMap<(u32, EventTime), Evidence>;
+
 /// The count of a few days.
 pub(super) struct Chunk<'a> {
     tenant: &'a Tenant,
@@ -30,9 +36,10 @@ pub(super) struct Chunk<'a> {
     cut: &'a SpeedCut,
     firsts: &'a FirstDeliveries,
     windows: WindowCursor,
-    days: BTreeMap<EventTime, (Date, Window, DayTotals)>,
-    cells: Cells,
-    evidence: HashMap<(u32, EventTime), Evidence>,
+    days: Days,
+    tally: Tally,
+    threads: usize,
+    evidence: EvidenceByCell,
     scratch: Scratch,
 }
 
@@ -57,7 +64,14 @@ pub(super) struct Counted {
 
 impl<'a> Chunk<'a> {
     /// Nothing taken yet, of these days.
-    pub(super) fn new(tenant: &'a Tenant, days: &[Date], cut: &'a SpeedCut, firsts: &'a FirstDeliveries) -> Self {
+    pub(super) fn new(
+        tenant: &'a Tenant,
+        days: &[Date],
+        cut: &'a SpeedCut,
+        firsts: &'a FirstDeliveries,
+        threads: usize,
+        budget: &Arc<Budget>,
+    ) -> Self {
         let zone = &tenant.time_zone;
         let window = |day: Date| Window { grain: Grain::Day, start: zone.day_start(day), end: zone.day_end(day) };
         let totals = |day: &Date| (window(*day).start, (*day, window(*day), DayTotals::default()));
@@ -68,37 +82,32 @@ impl<'a> Chunk<'a> {
             firsts,
             windows: WindowCursor::new(Grain::Day, zone.clone()),
             days: days.iter().map(totals).collect(),
-            cells: Cells::new(zone),
+            tally: Tally::new(Grain::KEPT[0], zone, budget),
+            threads,
             evidence: HashMap::new(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Takes a delivery, if it lies on one of the days. Whose users are to be counted over all days, is told.
+    /// Takes a delivery, if it lies on one of the days.
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum leaves 128 bits.
-    pub(super) fn take(
-        &mut self,
-        delivery: &Delivery<'_>,
-        groups: &mut Groups,
-        users: &mut HashSet<u128>,
-    ) -> Result<(), Error> {
+    pub(super) fn take(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Result<(), Error> {
         let start = self.windows.window_at(delivery.occurred_at).start;
         let Some((day, _, totals)) = self.days.get_mut(&start) else { return Ok(()) };
-        let counted = self.firsts.is_first(delivery.key, delivery.position);
+        let counted = self.firsts.is_first(delivery.place);
         totals.deliveries += 1;
         totals.events += u64::from(counted);
-        let user = User::of(self.tenant.id.as_str(), delivery.user);
+        let user = delivery.user;
         let property = |name: &str| delivery.property(name);
         let mut scratch = std::mem::take(&mut self.scratch);
         groups.of_event(delivery.name, property, &mut scratch.groups);
         read_amounts(delivery.money, property, &self.summed, &mut scratch.amounts);
         if counted {
-            self.cells.count(delivery.occurred_at, *day, &scratch.groups, &scratch.amounts, user)?;
-            users.extend(user.map(|user| user.key));
+            self.tally.count(delivery.occurred_at, *day, &scratch.groups, &scratch.amounts, user)?;
         }
-        let (partition, offset) = (delivery.position.partition, delivery.position.offset);
+        let (partition, offset) = (delivery.place.partition(), delivery.place.offset());
         let fate = self.cut.fates.of(partition, offset);
         let overflowed = if fate == Fate::Accepted { self.cut.fates.overflowed(partition, offset) } else { &[] };
         let is_other = |name: &str| overflowed.iter().any(|dimension| dimension == name);
@@ -124,21 +133,26 @@ impl<'a> Chunk<'a> {
         Ok(())
     }
 
-    /// Compares every cell of grain `1d` that either layer has and draws up the days' settlements.
+    /// Adds up what was counted, compares every cell of grain `1d` that either layer has and draws up the days'
+    /// settlements.
     ///
     /// # Errors
-    /// [`Error::Broken`] if a difference leaves 128 bits.
-    pub(super) fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
-        let drift = self.compare()?;
+    /// [`Error::Broken`] if a sum or a difference leaves 128 bits, [`Error::Retryable`] if a disk was needed and failed.
+    pub(super) async fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
+        let Self { tenant, cut, days, tally, threads, evidence, .. } = self;
+        let zone = tenant.time_zone.clone();
+        let wanted = Wanted { grains: Grain::KEPT.to_vec(), zone, users: true, threads };
+        let cells = in_background(move || Cells::of(vec![tally], &wanted)).await?;
+        let drift = compare(cut, &days, &cells, &evidence)?;
         let mut residual_cells: HashMap<Date, u64> = HashMap::new();
         for cell in drift.iter().filter(|cell| cell.drifts.iter().any(|drift| drift.residual != 0)) {
             *residual_cells.entry(cell.day).or_default() += 1;
         }
-        let sorted = sorted(&self.cells, groups);
-        let settlements = self.days.values().map(|(day, window, totals)| {
+        let sorted = sorted(&cells, groups);
+        let settlements = days.values().map(|(day, window, totals)| {
             let from = sorted.partition_point(|cell| cell.day < *day);
             let to = sorted.partition_point(|cell| cell.day <= *day);
-            let content_hash = content_hash(&self.tenant.id, groups, sorted[from..to].iter().copied());
+            let content_hash = content_hash(&tenant.id, groups, sorted[from..to].iter().copied());
             let state = match settled.get(day) {
                 None => State::Settled,
                 Some(previous) if previous.content_hash == content_hash => previous.state,
@@ -156,26 +170,26 @@ impl<'a> Chunk<'a> {
         });
         let settlements = settlements.collect();
         drop(sorted);
-        Ok(Counted { cells: self.cells, drift, settlements })
+        Ok(Counted { cells, drift, settlements })
     }
+}
 
-    fn compare(&self) -> Result<Vec<DayCell>, Error> {
-        let (no_evidence, no_speed, no_batch) = (Evidence::default(), Measures::default(), Exact::default());
-        let of_speed = self.cut.cells.keys().filter(|(_, start)| self.days.contains_key(start));
-        let only_speed = of_speed.filter(|cell| !self.evidence.contains_key(*cell));
-        let mut drift = Vec::with_capacity(self.evidence.len());
-        for (group, start) in self.evidence.keys().chain(only_speed) {
-            let Some((day, window, _)) = self.days.get(start) else { continue };
-            let evidence = self.evidence.get(&(*group, *start)).unwrap_or(&no_evidence);
-            let speed = self.cut.cells.get(&(*group, *start)).unwrap_or(&no_speed);
-            let batch = self.cells.of_day(*group, *day, *window).map_or(&no_batch, |cell| &cell.exact);
-            let drifts = evidence.explain(speed, batch)?;
-            if !drifts.is_empty() {
-                drift.push(DayCell { group: *group, day: *day, drifts });
-            }
+fn compare(cut: &SpeedCut, days: &Days, cells: &Cells, evidence: &EvidenceByCell) -> Result<Vec<DayCell>, Error> {
+    let (no_evidence, no_speed, no_batch) = (Evidence::default(), Measures::default(), Exact::default());
+    let of_speed = cut.cells.keys().filter(|(_, start)| days.contains_key(start));
+    let only_speed = of_speed.filter(|cell| !evidence.contains_key(*cell));
+    let mut drift = Vec::with_capacity(evidence.len());
+    for (group, start) in evidence.keys().chain(only_speed) {
+        let Some((day, _, _)) = days.get(start) else { continue };
+        let entered = evidence.get(&(*group, *start)).unwrap_or(&no_evidence);
+        let speed = cut.cells.get(&(*group, *start)).unwrap_or(&no_speed);
+        let batch = cells.of_day(*group, *day).map_or(&no_batch, |cell| &cell.exact);
+        let drifts = entered.explain(speed, batch)?;
+        if !drifts.is_empty() {
+            drift.push(DayCell { group: *group, day: *day, drifts });
         }
-        Ok(drift)
     }
+    Ok(drift)
 }
 
 /// The cells in the order of day, rollup, event, values, grain, window, whatever order they were counted in.

@@ -27,7 +27,7 @@ pub(super) fn check_date_is_over(tenant: &Tenant, request: &Request, settle_afte
 }
 
 /// The days from the first one with deliveries to the last one that is over, as far as they were never settled or have
-/// other deliveries than when they were; closed days never change. Days without deliveries are settled as well, so that
+/// other deliveries than when they were, or all are asked for; closed days never change. Days without deliveries are settled as well, so that
 /// the horizon can pass them.
 pub(super) fn due_days(
     deliveries: &BTreeMap<Date, u64>,
@@ -43,7 +43,7 @@ pub(super) fn due_days(
         .filter(|day| match settled.get(day) {
             None => true,
             Some(previous) if previous.state == State::Closed => false,
-            Some(previous) => previous.deliveries != deliveries.get(day).copied().unwrap_or(0),
+            Some(previous) => request.full || previous.deliveries != deliveries.get(day).copied().unwrap_or(0),
         })
         .collect()
 }
@@ -90,7 +90,7 @@ mod tests {
     use jiff::civil::date;
 
     fn request(now: &str, date: Option<Date>) -> Request {
-        Request { tenant: None, date, now: now.parse().expect("a timestamp") }
+        Request { tenant: None, date, full: false, now: now.parse().expect("a timestamp") }
     }
 
     fn previous(deliveries: u64, state: State) -> Previous {
@@ -122,7 +122,11 @@ mod tests {
         let mut settled: BTreeMap<_, _> =
             [(5, 10), (6, 0), (7, 0), (8, 2)].map(|(d, n)| (date(2026, 3, d), previous(n, State::Settled))).into();
         assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [8]);
+        let full = Request { full: true, ..request("2026-03-09T04:00:00Z", None) };
+        let all = due_days(&deliveries, &settled, &zone, &full, Duration::ZERO);
+        assert_eq!(all.iter().map(|day| day.day()).collect::<Vec<_>>(), [5, 6, 7, 8]);
         settled.insert(date(2026, 3, 8), previous(2, State::Closed));
+        assert_eq!(due_days(&deliveries, &settled, &zone, &full, Duration::ZERO).len(), 3, "what is closed stays");
         assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [] as [i8; 0]);
         assert_eq!(due("2026-03-10T04:00:00Z", 0, &settled, None), [9]);
     }

@@ -34,8 +34,8 @@ impl From<LakeError> for Error {
 impl From<RecountError> for Error {
     fn from(error: RecountError) -> Self {
         match error {
-            RecountError::Unreadable(_) => Self::Retryable(error.to_string()),
-            RecountError::Damaged(_) => Self::Broken(error.to_string()),
+            RecountError::Unreadable(_) | RecountError::Disk(_) => Self::Retryable(error.to_string()),
+            RecountError::Damaged(_) | RecountError::Overflow(_) => Self::Broken(error.to_string()),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod archive;
 mod chunk;
+mod conflicts;
 mod due;
 mod error;
 mod tenant;
@@ -48,9 +49,11 @@ pub struct Tuning {
     pub speed_wait: Duration,
     /// How many deliveries are counted at once, in whole days: about 1 KB of memory each, and the size of the inserts.
     pub chunk_deliveries: u64,
-    /// For how many deliveries the first one of each event is found at once: about 100 bytes of memory each, and one
-    /// pass over all of the tenant's deliveries.
+    /// For how many deliveries the first one of each event is found at once: about 50 bytes each, in memory as far as
+    /// `memory_bytes` go, and one pass over the keys of all of the tenant's deliveries.
     pub group_deliveries: u64,
+    /// How many bytes of keys are kept in memory while events are told apart; what is more waits on disk.
+    pub memory_bytes: usize,
 }
 
 impl Default for Tuning {
@@ -61,6 +64,7 @@ impl Default for Tuning {
             speed_wait: Duration::from_secs(30),
             chunk_deliveries: 250_000,
             group_deliveries: 4_000_000,
+            memory_bytes: 384 * 1024 * 1024,
         }
     }
 }
@@ -87,6 +91,8 @@ pub struct Request {
     pub tenant: Option<TenantId>,
     /// Only this calendar day, in the tenant's zone; every day that is due without.
     pub date: Option<Date>,
+    /// Every day that is over and not closed, whether it changed or not. Days that did not change keep their content.
+    pub full: bool,
     /// The instant that decides which days are over.
     pub now: jiff::Timestamp,
 }

@@ -1,6 +1,7 @@
 //! One tenant's settlement.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use deltalake::DeltaTable;
 use hashbrown::HashSet;
@@ -14,10 +15,10 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::chunk::{Chunk, Counted, sorted};
 use super::due::{due_days, pieces, span};
-use super::{Error, Progress, Report, Request, Tuning};
+use super::{Error, Progress, Report, Request, Tuning, conflicts};
 use crate::reconcile::{CellName, RunFacts, Summary};
-use crate::recount::{FirstDeliveries, Groups, PinnedLake};
-use crate::settle::{ChunkRows, Previous, Settlement, SpeedCut, Store};
+use crate::recount::{Budget, Contradiction, FirstDeliveries, Groups, PinnedLake};
+use crate::settle::{ChunkRows, Conflict, Previous, Settlement, SpeedCut, Store};
 
 /// Everything that one tenant's settlement needs.
 pub(super) struct Settling<'a> {
@@ -39,6 +40,8 @@ struct Run {
     summary: Summary,
     settlements: Vec<Settlement>,
     users: HashSet<u128>,
+    budget: Arc<Budget>,
+    conflicts: BTreeMap<Contradiction, Conflict>,
 }
 
 /// What the lake holds of the tenant at the version that is counted, and what speed says of it.
@@ -78,6 +81,8 @@ impl Settling<'_> {
             summary: Summary::default(),
             settlements: Vec::with_capacity(due.len()),
             users: HashSet::new(),
+            budget: Budget::new(self.tuning.memory_bytes),
+            conflicts: BTreeMap::new(),
         };
         let counting = Counting { pinned, deliveries, cut, settled: &settled };
         for days in pieces(&due, &counting.deliveries, self.tuning.group_deliveries) {
@@ -95,8 +100,10 @@ impl Settling<'_> {
             self.progress.stage("deduplicate", None);
             let everywhere: u64 = counting.deliveries.values().sum();
             let span = span(days, &self.tenant.time_zone);
-            counting.pinned.first_deliveries(self.tenant, span, here, everywhere > here).await?
+            counting.pinned.first_deliveries(self.tenant, span, here, everywhere > here, &run.budget).await?
         };
+        let contradictions = firsts.contradictions();
+        run.conflicts.extend(conflicts::read(&counting.pinned, self.tenant, days, contradictions).await?);
         self.progress.stage("recount", Some(here));
         for days in pieces(days, &counting.deliveries, self.tuning.chunk_deliveries) {
             self.count_chunk(counting, &firsts, days, run).await?;
@@ -112,15 +119,16 @@ impl Settling<'_> {
         days: &[Date],
         run: &mut Run,
     ) -> Result<(), Error> {
-        let mut chunk = Chunk::new(self.tenant, days, &counting.cut, firsts);
+        let mut chunk = Chunk::new(self.tenant, days, &counting.cut, firsts, counting.pinned.threads(), &run.budget);
         let here = total(&counting.deliveries, days);
         if here > 0 {
-            let (groups, users) = (&mut run.groups, &mut run.users);
+            let groups = &mut run.groups;
             let span = span(days, &self.tenant.time_zone);
-            let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, groups, users);
+            let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, groups);
             counting.pinned.deliveries(self.tenant, span, take).await?;
         }
-        let Counted { cells, drift, settlements } = chunk.finish(&run.groups, counting.settled)?;
+        let Counted { cells, drift, settlements } = chunk.finish(&run.groups, counting.settled).await?;
+        run.users.extend(cells.users_of_days().map(|(_, user)| user));
         for cell in &drift {
             let name = CellName {
                 day: cell.day,
@@ -153,6 +161,7 @@ impl Settling<'_> {
         let latest = settled.values().map(|previous| previous.settled_at.plus_micros(1)).max();
         let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
         let (version, run_id) = (counting.pinned.version(), run.id.to_string());
+        self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
         self.store.write_settlements(&self.tenant.id, &run_id, version, settled_at, &run.settlements).await?;
         let days = run.settlements.iter().map(|day| day.day).chain(settled.keys().copied());
         let facts = RunFacts {
@@ -162,6 +171,7 @@ impl Settling<'_> {
             settled_at,
             horizon: last_settled_day(days).map(|day| self.tenant.time_zone.day_end(day)),
             users_exact: run.users.len() as u64,
+            conflicts: run.conflicts.len() as u64,
             days: run.settlements.iter().map(|day| (day.day, (day.deliveries, day.events))).collect(),
         };
         Ok(run.summary.finish(facts))

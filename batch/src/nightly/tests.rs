@@ -18,13 +18,13 @@ use super::chunk::{Chunk, Counted};
 use super::due::span;
 use crate::archive::tests::archive_messages;
 use crate::lake::Lake;
-use crate::recount::{Groups, PinnedLake};
+use crate::recount::{Budget, Groups, PinnedLake};
 use crate::settle::{Previous, SpeedCut};
 
 const TOPIC: &str = "events";
 const FIRST: Date = date(2026, 10, 24);
 
-fn tenant() -> Tenant {
+pub(super) fn tenant() -> Tenant {
     Tenant {
         id: "acme".parse().expect("valid"),
         time_zone: Zone::parse("Europe/Berlin").expect("known"),
@@ -120,12 +120,18 @@ impl Counting {
     async fn count_again(&mut self, days: &[Date], cut: &SpeedCut, settled: &BTreeMap<Date, Previous>) -> Counted {
         let (all, span) = (self.by_day.values().sum::<u64>(), span(days, &self.tenant.time_zone));
         let here: u64 = days.iter().map(|day| self.by_day[day]).sum();
-        let firsts =
-            self.pinned.first_deliveries(&self.tenant, span.clone(), here, all > here).await.expect("readable");
-        let mut chunk = Chunk::new(&self.tenant, days, cut, &firsts);
-        let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, &mut self.groups, &mut self.users);
+        let budget = Budget::new(1 << 20);
+        let firsts = self
+            .pinned
+            .first_deliveries(&self.tenant, span.clone(), here, all > here, &budget)
+            .await
+            .expect("readable");
+        let mut chunk = Chunk::new(&self.tenant, days, cut, &firsts, 2, &budget);
+        let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, &mut self.groups);
         self.pinned.deliveries::<super::Error>(&self.tenant, span, take).await.expect("counted");
-        chunk.finish(&self.groups, settled).expect("no overflow")
+        let counted = chunk.finish(&self.groups, settled).await.expect("no overflow");
+        self.users.extend(counted.cells.users_of_days().map(|(_, user)| user));
+        counted
     }
 
     /// What a speed layer says that read everything below `next` in each partition and drops duplicates whose event it

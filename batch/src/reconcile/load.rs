@@ -34,6 +34,7 @@ pub async fn load(
         lake_version: day.lake_version,
         settled_at: day.settled_at,
         horizon: last.and_then(|last| settled.get(&last)).map(|previous| previous.window_end),
+        conflicts: store.conflicts_of_run(tenant, &run_id).await?,
         users_exact: store.users_of_run(tenant, &run_id).await?,
         days: days.iter().map(|(date, day)| (*date, (day.deliveries, day.events))).collect(),
     };

@@ -44,6 +44,10 @@ pub struct Report {
     pub horizon: Option<jiff::Timestamp>,
     /// Distinct users over all of these days, exact.
     pub users_exact: u64,
+    /// Deliveries that say something else than the first one of their event, which counts; `conflicts` in ClickHouse
+    /// lists them, with both contents.
+    #[serde(default)]
+    pub conflicts: u64,
     /// The sums over all cells of these days, by rollup (`total` first), event, measure and unit.
     pub rows: Vec<ReportRow>,
     /// Cells that have a residual, the largest first, at most twenty.
@@ -131,6 +135,8 @@ pub struct RunFacts {
     pub horizon: Option<EventTime>,
     /// Distinct users over all days.
     pub users_exact: u64,
+    /// Deliveries that contradict the first one of their event.
+    pub conflicts: u64,
 }
 
 /// Sums drift up, cell by cell, in any order.
@@ -184,6 +190,7 @@ impl Summary {
             events: run.days.values().map(|(_, events)| events).sum(),
             horizon: run.horizon.map(EventTime::to_timestamp),
             users_exact: run.users_exact,
+            conflicts: run.conflicts,
             explained: self.worst.is_empty(),
             rows: self.rows.into_values().collect(),
             worst: self.worst,

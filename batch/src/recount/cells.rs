@@ -1,12 +1,16 @@
-//! The exact cells of a few days, at every grain that is kept.
+//! The exact cells of a few days, at every grain that is asked for.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use jiff::civil::Date;
-use reckon_schemas::sums::{SumOverflow, Unit};
-use reckon_schemas::time::{EventTime, Zone};
-use reckon_schemas::window::{Grain, Window, WindowCursor};
+use reckon_schemas::sums::SumOverflow;
+use reckon_schemas::time::Zone;
+use reckon_schemas::window::{Grain, Window};
 
-use super::{Exact, User};
+use super::distinct::{Distinct, Places, Translation};
+use super::partitions::{PARTS, on_threads};
+use super::tally::{Tallied, Tally};
+use super::timeline::{Slot, Timeline};
+use super::{Exact, RecountError};
 
 /// One exact cell: what happened in a window on one calendar day of the tenant.
 ///
@@ -25,54 +29,70 @@ pub struct Cell {
     pub exact: Exact,
 }
 
+/// What is wanted of a count.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The grains, finest first.
+    pub(crate) grains: Vec<Grain>,
+    /// Where days begin and end.
+    pub(crate) zone: Zone,
+    /// Whether cells get the sketch of their users, and days the list of them.
+    pub(crate) users: bool,
+    /// How many threads may work.
+    pub(crate) threads: usize,
+}
+
 /// The cells of a few days.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cells {
-    windows: [WindowCursor; Grain::KEPT.len()],
-    numbers: HashMap<(u32, Window, Date), u32>,
     cells: Vec<Cell>,
-    seen: HashSet<(u32, u128)>,
+    of_days: HashMap<(u32, Date), u32>,
+    users_of_days: Vec<(u32, [u64; 2])>,
 }
 
 impl Cells {
-    /// No cells yet; days begin and end in this zone.
-    #[must_use]
-    pub fn new(zone: &Zone) -> Self {
-        Self {
-            windows: Grain::KEPT.map(|grain| WindowCursor::new(grain, zone.clone())),
-            numbers: HashMap::new(),
-            cells: Vec::new(),
-            seen: HashSet::new(),
-        }
-    }
-
-    /// Counts one event, which no other delivery was counted for, in all of its groups and at every grain that is kept.
+    /// Adds up what was counted, by any number of threads whose groups have the same numbers.
     ///
     /// # Errors
-    /// [`SumOverflow`] if a sum leaves 128 bits.
-    pub fn count(
-        &mut self,
-        at: EventTime,
-        day: Date,
-        groups: &[u32],
-        amounts: &[(Unit, i64)],
-        user: Option<User>,
-    ) -> Result<(), SumOverflow> {
-        let windows = self.windows.each_mut().map(|cursor| cursor.window_at(at));
-        for group in groups {
-            // Finest first: who was there in this minute was there in this hour and on this day.
-            let mut new_user = user;
-            for window in windows {
-                let number = self.number(*group, window, day);
-                let exact = &mut self.cells[number as usize].exact;
-                exact.add_event(amounts)?;
-                new_user = new_user.filter(|user| self.seen.insert((number, user.key)));
-                if let Some(user) = new_user {
-                    exact.add_new_user(user);
-                }
-            }
+    /// [`RecountError::Overflow`] if a sum leaves 128 bits, [`RecountError::Disk`] if what did not fit into memory
+    /// cannot be read back.
+    pub(crate) fn of(tallies: Vec<Tally>, wanted: &Wanted) -> Result<Self, RecountError> {
+        let tallied: Vec<Tallied> = tallies.into_iter().map(Tally::finish).collect();
+        let slots: Vec<Slot> = tallied.iter().flat_map(|tallied| tallied.slots.iter().copied()).collect();
+        let timeline = Timeline::new(slots, &wanted.grains, &wanted.zone);
+        let mut adding = Adding { timeline: &timeline, cells: Self::default(), numbers: HashMap::new() };
+        let mut combinations: Vec<Box<[u32]>> = Vec::new();
+        let mut known: HashMap<Box<[u32]>, u32> = HashMap::new();
+        let mut translations = Vec::with_capacity(tallied.len());
+        let mut visits: Vec<_> = (0..PARTS).map(|_| Vec::with_capacity(tallied.len())).collect();
+        for (thread, tallied) in tallied.into_iter().enumerate() {
+            let own = tallied.combinations.iter().map(|groups| {
+                *known.entry(groups.clone()).or_insert_with(|| {
+                    combinations.push(groups.clone());
+                    u32::try_from(combinations.len() - 1).expect("combinations are of capped cardinality")
+                })
+            });
+            let own = own.collect();
+            let translation = Translation { combinations: own, slots: timeline.places(&tallied.slots) };
+            adding.add(&tallied, &translation)?;
+            translations.push(translation);
+            visits.iter_mut().zip(tallied.visits).for_each(|(part, own)| part.push((thread, own)));
         }
-        Ok(())
+        let Adding { mut cells, numbers, .. } = adding;
+        let places = Places {
+            translations: &translations,
+            combinations: &combinations,
+            windows: timeline.by_slot(),
+            cells: &numbers,
+            sketches: wanted.users,
+            listed_grain: wanted.grains.iter().position(|grain| wanted.users && *grain == Grain::Day),
+        };
+        let begin = || Distinct::new(cells.cells.len());
+        let found = on_threads(wanted.threads, visits, begin, |found, part| found.take(&places, part))?;
+        for distinct in found {
+            cells.take_users(distinct);
+        }
+        Ok(cells)
     }
 
     /// All cells, in no order.
@@ -83,65 +103,69 @@ impl Cells {
 
     /// The cell of a group and a whole day.
     #[must_use]
-    pub fn of_day(&self, group: u32, day: Date, window: Window) -> Option<&Cell> {
-        self.numbers.get(&(group, window, day)).map(|number| &self.cells[*number as usize])
+    pub fn of_day(&self, group: u32, day: Date) -> Option<&Cell> {
+        self.of_days.get(&(group, day)).map(|number| &self.cells[*number as usize])
     }
 
     /// The exact users of every cell of grain `1d`, each once, in no order.
     pub fn users_of_days(&self) -> impl Iterator<Item = (&Cell, u128)> {
-        self.seen.iter().filter_map(|(number, key)| {
-            let cell = &self.cells[*number as usize];
-            (cell.window.grain == Grain::Day).then_some((cell, *key))
-        })
+        let key = |[high, low]: [u64; 2]| u128::from(high) << 64 | u128::from(low);
+        self.users_of_days.iter().map(move |(number, user)| (&self.cells[*number as usize], key(*user)))
     }
 
-    fn number(&mut self, group: u32, window: Window, day: Date) -> u32 {
-        *self.numbers.entry((group, window, day)).or_insert_with(|| {
-            let number = u32::try_from(self.cells.len()).expect("a chunk of days has far fewer than 2^32 cells");
-            self.cells.push(Cell { group, day, window, exact: Exact::default() });
+    fn take_users(&mut self, distinct: Distinct) {
+        for (cell, users) in self.cells.iter_mut().zip(distinct.users) {
+            cell.exact.users_exact += u64::from(users);
+        }
+        for (number, sketch) in distinct.sketches {
+            self.cells[number as usize].exact.users.merge(&sketch);
+        }
+        self.users_of_days.extend(distinct.listed);
+    }
+}
+
+/// Cells while counts are added up.
+struct Adding<'a> {
+    timeline: &'a Timeline,
+    cells: Cells,
+    /// By group and window.
+    numbers: HashMap<(u32, u32), u32>,
+}
+
+impl Adding<'_> {
+    fn add(&mut self, tallied: &Tallied, translation: &Translation) -> Result<(), SumOverflow> {
+        let timeline = self.timeline;
+        let slot_of = |slot: u32| translation.slots[slot as usize] as usize;
+        for ((combination, slot), count) in &tallied.counts {
+            for group in &tallied.combinations[*combination as usize] {
+                for windows in timeline.by_slot() {
+                    self.exact(*group, windows[slot_of(*slot)]).count += count;
+                }
+            }
+        }
+        for ((combination, slot, unit), sum) in &tallied.sums {
+            for group in &tallied.combinations[*combination as usize] {
+                for windows in timeline.by_slot() {
+                    self.exact(*group, windows[slot_of(*slot)]).sums.add(&tallied.units[*unit], *sum)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exact(&mut self, group: u32, window: u32) -> &mut Exact {
+        let number = *self.numbers.entry((group, window)).or_insert_with(|| {
+            let number = u32::try_from(self.cells.cells.len()).expect("a chunk of days has far fewer than 2^32 cells");
+            let (window, day) = self.timeline.window(window);
+            if window.grain == Grain::Day {
+                self.cells.of_days.insert((group, day), number);
+            }
+            self.cells.cells.push(Cell { group, day, window, exact: Exact::default() });
             number
-        })
+        });
+        &mut self.cells.cells[number as usize].exact
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::civil::date;
-
-    #[test]
-    fn coarser_cells_count_every_event_and_each_user_once() {
-        let zone = Zone::parse("Europe/Berlin").expect("known");
-        let mut cells = Cells::new(&zone);
-        let [eur, quantity] = ["EUR", "#quantity"].map(|unit| unit.parse::<Unit>().expect("known"));
-        let start = zone.day_start(date(2026, 10, 25));
-        // 25 hours, an event every ten minutes, three users in turn.
-        for step in 0..150_i64 {
-            let at = start.plus_micros(step * 600_000_000);
-            let user = User::of("t", &format!("user-{}", step % 3));
-            let amounts = [(eur.clone(), step), (quantity.clone(), 2)];
-            cells.count(at, date(2026, 10, 25), &[0], &amounts, user).expect("small");
-        }
-        let of = |grain| cells.all().iter().filter(move |cell| cell.window.grain == grain);
-        assert_eq!(Grain::ALL.map(|grain| of(grain).count()), [0, 150, 150, 25, 1]);
-        let day = of(Grain::Day).next().expect("one");
-        assert_eq!((day.exact.count, day.exact.users_exact, day.exact.users.estimate()), (150, 3, 3));
-        assert_eq!((day.exact.sums.get(eur), day.exact.sums.get(quantity)), ((0..150).sum::<i128>(), 300));
-        assert_eq!(of(Grain::Hour).map(|cell| cell.exact.users_exact).sum::<u64>(), 75);
-        assert_eq!(cells.users_of_days().count(), 3);
-    }
-
-    #[test]
-    fn an_hour_in_two_days_has_a_cell_for_each() {
-        let zone = Zone::parse("Asia/Kolkata").expect("known");
-        let mut cells = Cells::new(&zone);
-        let midnight = zone.day_start(date(2026, 5, 2));
-        let user = User::of("t", "u");
-        cells.count(midnight.plus_micros(-1), date(2026, 5, 1), &[0], &[], user).expect("no money");
-        cells.count(midnight, date(2026, 5, 2), &[0], &[], user).expect("no money");
-        let hours: Vec<_> = cells.all().iter().filter(|cell| cell.window.grain == Grain::Hour).collect();
-        assert_eq!(hours.len(), 2);
-        assert_eq!(hours[0].window, hours[1].window);
-        assert!(hours.iter().all(|cell| cell.exact.count == 1));
-    }
-}
+mod tests;

@@ -1,40 +1,31 @@
 //! Rows of the lake as deliveries of events.
 
-use arrow::array::{Array, AsArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray, StringViewArray};
 use arrow::datatypes::{Int32Type, Int64Type};
-use reckon_schemas::ids::event_key;
+use reckon_schemas::lake::COLUMN_PROPERTIES;
 use reckon_schemas::money::Money;
 use reckon_schemas::time::EventTime;
 
-use super::RecountError;
-
-/// Where and when a delivery came into the log. The order of these is the order of deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
-    /// When the broker took it, in microseconds.
-    pub(crate) log_time_us: i64,
-    /// Its partition.
-    pub(crate) partition: i32,
-    /// Its offset.
-    pub(crate) offset: i64,
-}
+use super::firsts::Sighting;
+use super::places::Place;
+use super::{RecountError, User};
 
 /// One delivery of an event, borrowed from a batch of rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery<'a> {
     /// Where it is in the log.
-    pub(crate) position: Position,
-    /// The key of its event.
-    pub(crate) key: u128,
+    pub(crate) place: Place,
     /// When the event happened.
     pub(crate) occurred_at: EventTime,
     /// The event's name.
     pub(crate) name: &'a str,
-    /// Who did it, or empty.
-    pub(crate) user: &'a str,
+    /// Who did it, if that is known.
+    pub(crate) user: Option<User>,
     /// The money it moved.
     pub(crate) money: Option<Money>,
-    properties: Properties<'a>,
+    columns: &'a [&'a StringViewArray; COLUMN_PROPERTIES.len()],
+    row: usize,
+    others: Option<Properties<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,135 +38,195 @@ struct Properties<'a> {
 
 impl<'a> Delivery<'a> {
     /// The value of a property; the first one, as everywhere.
+    ///
+    /// # Panics
+    /// If it is one of those that were not read, see [`counted_columns`].
     pub(crate) fn property(&self, name: &str) -> Option<&'a str> {
-        let Properties { names, values, from, to } = self.properties;
+        if let Some(column) = COLUMN_PROPERTIES.iter().position(|known| *known == name) {
+            let column = self.columns[column];
+            return column.is_valid(self.row).then(|| column.value(self.row));
+        }
+        let Properties { names, values, from, to } = self.others.expect("the properties that are asked for were read");
         let found = (from..to).find(|index| names.value(*index) == name)?;
         values.is_valid(found).then(|| values.value(found))
     }
 }
 
-/// The columns of `lake::EVENTS_COLUMNS` that a position and a key need, in the order that [`Keys`] reads.
-pub(super) const KEY_COLUMNS: [&str; 4] = ["log_time", "partition", "offset", "event_id"];
-/// What [`Deliveries`] reads beyond [`KEY_COLUMNS`], in this order.
-pub(super) const COUNTED_COLUMNS: [&str; 6] =
-    ["occurred_at", "name", "user_id", "currency", "amount_minor", "properties"];
+/// The columns that [`Sightings`] reads.
+pub(super) const SIGHTING_COLUMNS: [&str; 7] =
+    ["log_time", "partition", "offset", "event_key_high", "event_key_low", "content_key_high", "content_key_low"];
 
-/// A batch of [`KEY_COLUMNS`].
-pub(super) struct Keys<'a> {
-    tenant: &'a str,
+/// The columns that [`Deliveries`] reads, for whoever asks for these properties.
+pub(super) fn counted_columns<'a>(properties: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut columns = vec!["partition", "offset", "occurred_at", "name", "user_key_high", "user_key_low", "user_hash"];
+    columns.extend(["currency", "amount_minor"]);
+    columns.extend(COLUMN_PROPERTIES);
+    if properties.into_iter().any(|property| !COLUMN_PROPERTIES.contains(&property)) {
+        columns.push("properties");
+    }
+    columns
+}
+
+/// A batch of [`SIGHTING_COLUMNS`].
+pub(super) struct SightingRows<'a> {
     log_times_us: &'a Int64Array,
+    places: PlaceColumns<'a>,
+    keys: [&'a Int64Array; 2],
+    contents: [&'a Int64Array; 2],
+}
+
+impl<'a> SightingRows<'a> {
+    pub(super) fn new(batch: &'a RecordBatch) -> Result<Self, RecountError> {
+        Ok(Self {
+            log_times_us: never_null(numbers(batch, "log_time")?, "log_time")?,
+            places: PlaceColumns::new(batch)?,
+            keys: [present(batch, "event_key_high")?, present(batch, "event_key_low")?],
+            contents: [present(batch, "content_key_high")?, present(batch, "content_key_low")?],
+        })
+    }
+
+    pub(super) fn get(&self, row: usize) -> Result<Sighting, RecountError> {
+        let halves = |columns: &[&Int64Array; 2]| columns.map(|column| column.value(row).cast_unsigned());
+        Ok(Sighting {
+            key: halves(&self.keys),
+            log_time_us: self.log_times_us.value(row),
+            place: self.places.get(row)?,
+            content: halves(&self.contents),
+        })
+    }
+}
+
+struct PlaceColumns<'a> {
     partitions: &'a Int32Array,
     offsets: &'a Int64Array,
-    ids: &'a StringArray,
 }
 
-impl<'a> Keys<'a> {
-    pub(super) fn new(tenant: &'a str, batch: &'a RecordBatch) -> Result<Self, RecountError> {
-        let keys = Self {
-            tenant,
-            log_times_us: batch.column(0).as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(batch, 0))?,
-            partitions: batch.column(1).as_primitive_opt::<Int32Type>().ok_or_else(|| unexpected(batch, 1))?,
-            offsets: batch.column(2).as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(batch, 2))?,
-            ids: batch.column(3).as_string_opt::<i32>().ok_or_else(|| unexpected(batch, 3))?,
-        };
-        for column in 0..KEY_COLUMNS.len() {
-            never_null(batch, column)?;
-        }
-        Ok(keys)
+impl<'a> PlaceColumns<'a> {
+    fn new(batch: &'a RecordBatch) -> Result<Self, RecountError> {
+        let partitions = column(batch, "partition")?.as_primitive_opt::<Int32Type>();
+        let partitions = never_null(partitions.ok_or_else(|| unexpected(batch, "partition"))?, "partition")?;
+        Ok(Self { partitions, offsets: present(batch, "offset")? })
     }
 
-    pub(super) fn get(&self, row: usize) -> (u128, Position) {
-        let position = Position {
-            log_time_us: self.log_times_us.value(row),
-            partition: self.partitions.value(row),
-            offset: self.offsets.value(row),
-        };
-        (event_key(self.tenant, self.ids.value(row)), position)
+    fn get(&self, row: usize) -> Result<Place, RecountError> {
+        Place::new(self.partitions.value(row), self.offsets.value(row))
     }
 }
 
-/// A batch of [`KEY_COLUMNS`] and [`COUNTED_COLUMNS`].
+/// A batch of [`counted_columns`].
 pub(super) struct Deliveries<'a> {
-    keys: Keys<'a>,
+    places: PlaceColumns<'a>,
     occurred_us: &'a Int64Array,
-    names: &'a StringArray,
-    users: &'a StringArray,
-    currencies: &'a StringArray,
+    names: &'a StringViewArray,
+    user_keys: [&'a Int64Array; 2],
+    user_hashes: &'a Int64Array,
+    currencies: &'a StringViewArray,
     amounts: &'a Int64Array,
-    properties: &'a MapArray,
+    columns: [&'a StringViewArray; COLUMN_PROPERTIES.len()],
+    others: Option<&'a MapArray>,
 }
 
 impl<'a> Deliveries<'a> {
-    pub(super) fn new(tenant: &'a str, batch: &'a RecordBatch) -> Result<Self, RecountError> {
-        let text = |column| batch.column(column).as_string_opt::<i32>().ok_or_else(|| unexpected(batch, column));
-        let number =
-            |column| batch.column(column).as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(batch, column));
-        let properties = batch.column(9).as_map_opt().ok_or_else(|| unexpected(batch, 9))?;
-        if properties.keys().as_string_opt::<i32>().is_none() || properties.values().as_string_opt::<i32>().is_none() {
-            return Err(unexpected(batch, 9));
-        }
-        never_null(batch, 4)?;
-        never_null(batch, 5)?;
+    pub(super) fn new(batch: &'a RecordBatch) -> Result<Self, RecountError> {
+        let [country, device] = COLUMN_PROPERTIES.map(|name| texts(batch, name));
+        let others = match batch.column_by_name("properties") {
+            None => None,
+            Some(found) => {
+                let map = found.as_map_opt().filter(|map| {
+                    map.keys().as_string_opt::<i32>().is_some() && map.values().as_string_opt::<i32>().is_some()
+                });
+                Some(map.ok_or_else(|| unexpected(batch, "properties"))?)
+            }
+        };
         Ok(Self {
-            keys: Keys::new(tenant, batch)?,
-            occurred_us: number(4)?,
-            names: text(5)?,
-            users: text(6)?,
-            currencies: text(7)?,
-            amounts: number(8)?,
-            properties,
+            places: PlaceColumns::new(batch)?,
+            occurred_us: present(batch, "occurred_at")?,
+            names: never_null(texts(batch, "name")?, "name")?,
+            user_keys: [numbers(batch, "user_key_high")?, numbers(batch, "user_key_low")?],
+            user_hashes: numbers(batch, "user_hash")?,
+            currencies: texts(batch, "currency")?,
+            amounts: numbers(batch, "amount_minor")?,
+            columns: [country?, device?],
+            others,
         })
     }
 
-    pub(super) fn get(&self, row: usize) -> Result<Delivery<'a>, RecountError> {
-        let (key, position) = self.keys.get(row);
-        let user = if self.users.is_valid(row) { self.users.value(row) } else { "" };
+    pub(super) fn get(&self, row: usize) -> Result<Delivery<'_>, RecountError> {
+        let place = self.places.get(row)?;
         Ok(Delivery {
-            position,
-            key,
+            place,
             occurred_at: EventTime(self.occurred_us.value(row)),
             name: self.names.value(row),
-            user,
-            money: self.money(row, position)?,
-            properties: self.properties_of(row),
+            user: self.user(row, place)?,
+            money: self.money(row, place)?,
+            columns: &self.columns,
+            row,
+            others: self.others.map(|map| properties_of(map, row)),
         })
     }
 
-    fn money(&self, row: usize, at: Position) -> Result<Option<Money>, RecountError> {
+    fn user(&self, row: usize, at: Place) -> Result<Option<User>, RecountError> {
+        let [high, low] = self.user_keys;
+        match (high.is_valid(row), low.is_valid(row), self.user_hashes.is_valid(row)) {
+            (false, false, false) => Ok(None),
+            (true, true, true) => {
+                let [high, low] = [high, low].map(|column| u128::from(column.value(row).cast_unsigned()));
+                Ok(Some(User { key: high << 64 | low, hash: self.user_hashes.value(row).cast_unsigned() }))
+            }
+            _ => Err(damaged(at, "only some of a user's keys")),
+        }
+    }
+
+    fn money(&self, row: usize, at: Place) -> Result<Option<Money>, RecountError> {
         match (self.currencies.is_valid(row), self.amounts.is_valid(row)) {
             (false, false) => Ok(None),
             (true, true) => {
                 let currency = self.currencies.value(row).parse();
-                let currency = currency.map_err(|error| RecountError::Damaged(format!("{at:?}: {error}")))?;
+                let currency = currency.map_err(|error| damaged(at, &format!("{error}")))?;
                 Ok(Some(Money { currency, minor: self.amounts.value(row) }))
             }
-            _ => Err(RecountError::Damaged(format!("{at:?}: an amount without a currency, or the reverse"))),
-        }
-    }
-
-    fn properties_of(&self, row: usize) -> Properties<'a> {
-        let offsets = self.properties.value_offsets();
-        let bound = |index: usize| usize::try_from(offsets[index]).expect("Arrow's offsets are not negative");
-        let (from, to) = if self.properties.is_valid(row) { (bound(row), bound(row + 1)) } else { (0, 0) };
-        Properties {
-            names: self.properties.keys().as_string::<i32>(),
-            values: self.properties.values().as_string::<i32>(),
-            from,
-            to,
+            _ => Err(damaged(at, "an amount without a currency, or the reverse")),
         }
     }
 }
 
-fn never_null(batch: &RecordBatch, column: usize) -> Result<(), RecountError> {
-    if batch.column(column).null_count() == 0 {
-        return Ok(());
+fn properties_of(map: &MapArray, row: usize) -> Properties<'_> {
+    let offsets = map.value_offsets();
+    let bound = |index: usize| usize::try_from(offsets[index]).expect("Arrow's offsets are not negative");
+    let (from, to) = if map.is_valid(row) { (bound(row), bound(row + 1)) } else { (0, 0) };
+    Properties { names: map.keys().as_string::<i32>(), values: map.values().as_string::<i32>(), from, to }
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, RecountError> {
+    let found = batch.column_by_name(name).map(AsRef::as_ref);
+    found.ok_or_else(|| RecountError::Damaged(format!("column {name} is missing")))
+}
+
+fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, RecountError> {
+    column(batch, name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(batch, name))
+}
+
+/// Numbers that every row of a tenant has.
+fn present<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, RecountError> {
+    never_null(numbers(batch, name)?, name)
+}
+
+fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringViewArray, RecountError> {
+    column(batch, name)?.as_string_view_opt().ok_or_else(|| unexpected(batch, name))
+}
+
+fn never_null<'a, A: Array>(column: &'a A, name: &str) -> Result<&'a A, RecountError> {
+    if column.null_count() == 0 {
+        return Ok(column);
     }
-    let name = batch.schema_ref().field(column).name().clone();
     Err(RecountError::Damaged(format!("{name} is missing in a row that is filed under a tenant")))
 }
 
-fn unexpected(batch: &RecordBatch, column: usize) -> RecountError {
-    let schema = batch.schema_ref();
-    let field = schema.field(column);
-    RecountError::Damaged(format!("column {} is of type {}", field.name(), field.data_type()))
+fn damaged(at: Place, problem: &str) -> RecountError {
+    RecountError::Damaged(format!("partition {} offset {}: {problem}", at.partition(), at.offset()))
+}
+
+fn unexpected(batch: &RecordBatch, name: &str) -> RecountError {
+    let found = batch.column_by_name(name).map(|column| column.data_type().clone());
+    RecountError::Damaged(format!("column {name} is of type {found:?}"))
 }

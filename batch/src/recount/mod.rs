@@ -1,26 +1,42 @@
 //! The exact count: every delivery in the lake at one pinned version, each event once.
 //!
-//! DataFusion reads (pruning by tenant and date, projection, casts); what has to be exact is counted here. Its own sums
-//! wrap silently, and its distinct counts and `first_value` cost several times the memory and time of a table of
-//! 128-bit keys. Rows are always read: a count answered from file statistics would not be a recount.
+//! DataFusion reads (pruning by tenant and date, projection, casts, on all cores); what has to be exact is counted here.
+//! Its own sums wrap silently, and its distinct counts and `first_value` cost several times the memory and time of
+//! 128-bit keys that are compared part by part. Rows are always read: a count answered from file statistics would not be
+//! a recount.
 //!
-//! Memory is bounded by days: `FirstDeliveries` holds one key for each event of a group of days, `Cells` the cells
-//! of a smaller chunk of them.
+//! Two passes over the rows: the first finds which deliveries are not the first of their event ([`FirstDeliveries`]), by
+//! the keys that the archive wrote; the second counts all others ([`Tally`]). What both have to keep is divided by hash
+//! into parts ([`partitions`]) that fit into the processor's cache one by one, and goes to disk where memory is short.
 
 mod cells;
+mod contents;
 mod deliveries;
+mod distinct;
 mod exact;
 mod firsts;
 mod groups;
+mod partitions;
+mod places;
 mod scan;
+mod tally;
+mod timeline;
+mod whole;
 
 pub use self::cells::{Cell, Cells};
 pub use self::exact::{Exact, User};
 pub use self::groups::{Group, Groups};
+pub use self::whole::{Counted, Plan, count_whole};
 
-pub(crate) use self::deliveries::{Delivery, Position};
-pub(crate) use self::firsts::FirstDeliveries;
-pub(crate) use self::scan::PinnedLake;
+pub(crate) use self::cells::Wanted;
+pub(crate) use self::contents::Content;
+pub(crate) use self::deliveries::Delivery;
+pub(crate) use self::firsts::{Contradiction, FirstDeliveries};
+pub(crate) use self::partitions::Budget;
+#[cfg(test)]
+pub(crate) use self::places::Place;
+pub(crate) use self::scan::{PinnedLake, in_background};
+pub(crate) use self::tally::Tally;
 
 /// Why the lake could not be counted.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +47,12 @@ pub enum RecountError {
     /// A row of the lake is not what the archive writes; trying again does not help.
     #[error("the lake holds a row that the archive cannot have written: {0}")]
     Damaged(String),
+    /// A sum left 128 bits; trying again does not help.
+    #[error(transparent)]
+    Overflow(#[from] reckon_schemas::sums::SumOverflow),
+    /// What does not fit into memory could not be kept on disk: make room, and try again.
+    #[error("the folder for temporary files does not keep what memory has no room for: {0}")]
+    Disk(#[from] std::io::Error),
 }
 
 impl From<datafusion::error::DataFusionError> for RecountError {

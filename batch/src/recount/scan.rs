@@ -7,17 +7,23 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{Expr, SessionConfig, SessionContext, cast, ident, lit};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake::DeltaTable;
 use futures::StreamExt;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
+use reckon_schemas::cell::Rollup;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, WindowCursor};
+use tokio::task::JoinSet;
 
-use super::deliveries::{COUNTED_COLUMNS, Deliveries, KEY_COLUMNS, Keys};
-use super::{Delivery, FirstDeliveries, RecountError};
+use super::deliveries::{Deliveries, SIGHTING_COLUMNS, SightingRows, counted_columns};
+use super::firsts::{FirstDeliveries, KeyFilter, Sightings, find_firsts};
+use super::partitions::Budget;
+use super::{Delivery, RecountError};
 use crate::lake;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -27,6 +33,17 @@ pub(crate) struct PinnedLake {
     context: SessionContext,
     provider: Arc<dyn TableProvider>,
     version: u64,
+    threads: usize,
+}
+
+/// Which of a tenant's rows are read, by the dates that they are filed under.
+#[derive(Clone, Debug)]
+enum Dates {
+    All,
+    /// Those that a span of event time may be in.
+    Of(Range<EventTime>),
+    /// All others.
+    NotOf(Range<EventTime>),
 }
 
 impl PinnedLake {
@@ -35,14 +52,20 @@ impl PinnedLake {
     /// # Errors
     /// [`RecountError::Unreadable`] if the table cannot be read.
     pub(crate) async fn new(table: &DeltaTable) -> Result<Self, RecountError> {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
         table.update_datafusion_session(&context.state())?;
-        Ok(Self { provider: table.table_provider().await?, version: lake::version(table), context })
+        Ok(Self { provider: table.table_provider().await?, version: lake::version(table), context, threads })
     }
 
     /// The version.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How many threads read at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// How many deliveries the lake holds for each calendar day of a tenant.
@@ -52,7 +75,7 @@ impl PinnedLake {
     pub(crate) async fn deliveries_by_day(&self, tenant: &Tenant) -> Result<BTreeMap<Date, u64>, RecountError> {
         let mut days: BTreeMap<EventTime, (Date, u64)> = BTreeMap::new();
         let mut cursor = WindowCursor::new(Grain::Day, tenant.time_zone.clone());
-        self.scan::<RecountError>(tenant, None, &["occurred_at"], |batch| {
+        self.scan::<RecountError>(tenant, Dates::All, &["occurred_at"], |batch| {
             let instants = batch.column(0).as_primitive_opt::<Int64Type>();
             let instants = instants.ok_or_else(|| RecountError::Damaged("occurred_at is no instant".to_owned()))?;
             for at in instants {
@@ -66,8 +89,8 @@ impl PinnedLake {
         Ok(days.into_values().collect())
     }
 
-    /// The first delivery of every event of which one lies in `span`. If there are deliveries outside of it, as
-    /// `elsewhere` says, all of the tenant's are read.
+    /// The first delivery of every event of which one lies in `span`, which holds about so many. If there are deliveries
+    /// outside of it, as `elsewhere` says, all of the tenant's are read.
     ///
     /// # Errors
     /// [`RecountError`].
@@ -77,24 +100,47 @@ impl PinnedLake {
         span: Range<EventTime>,
         deliveries: u64,
         elsewhere: bool,
+        budget: &Arc<Budget>,
     ) -> Result<FirstDeliveries, RecountError> {
-        let mut firsts = FirstDeliveries::with_capacity(usize::try_from(deliveries).unwrap_or(0));
-        let name = tenant.id.as_str();
-        self.scan::<RecountError>(tenant, Some(span), &KEY_COLUMNS, |batch| {
-            let keys = Keys::new(name, batch)?;
-            (0..batch.num_rows()).map(|row| keys.get(row)).for_each(|(key, at)| firsts.enter(key, at));
+        let wanted = elsewhere.then(|| KeyFilter::for_keys(deliveries));
+        let begin = || (Sightings::new(budget), wanted.clone());
+        let read = |(sightings, filter): &mut (Sightings, Option<KeyFilter>), batch: &RecordBatch| {
+            let rows = SightingRows::new(batch)?;
+            for row in 0..batch.num_rows() {
+                let sighting = rows.get(row)?;
+                sightings.push(&sighting)?;
+                if let Some(filter) = filter {
+                    filter.insert(sighting.key);
+                }
+            }
             Ok(())
-        })
-        .await?;
-        if elsewhere {
-            self.scan::<RecountError>(tenant, None, &KEY_COLUMNS, |batch| {
-                let keys = Keys::new(name, batch)?;
-                (0..batch.num_rows()).map(|row| keys.get(row)).for_each(|(key, at)| firsts.enter_known(key, at));
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(firsts)
+        };
+        let found = self.scan_on_threads(tenant, Dates::Of(span.clone()), &SIGHTING_COLUMNS, begin, read).await?;
+        let (here, filters): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let filter = filters.into_iter().flatten().reduce(|mut all, filter| {
+            all.extend(&filter);
+            all
+        });
+        let elsewhere = match filter {
+            None => Vec::new(),
+            Some(filter) => {
+                let filter = Arc::new(filter);
+                let read = move |sightings: &mut Sightings, batch: &RecordBatch| {
+                    let rows = SightingRows::new(batch)?;
+                    for row in 0..batch.num_rows() {
+                        let sighting = rows.get(row)?;
+                        if filter.may_contain(sighting.key) {
+                            sightings.push(&sighting)?;
+                        }
+                    }
+                    Ok(())
+                };
+                let begin = || Sightings::new(budget);
+                self.scan_on_threads(tenant, Dates::NotOf(span), &SIGHTING_COLUMNS, begin, read).await?
+            }
+        };
+        let threads = self.threads;
+        in_background(move || find_firsts(here, elsewhere, threads)).await
     }
 
     /// Hands over every delivery of a span of event time, and some around it, in no order.
@@ -107,62 +153,151 @@ impl PinnedLake {
         span: Range<EventTime>,
         mut receive: impl FnMut(Delivery<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let columns = [KEY_COLUMNS.as_slice(), COUNTED_COLUMNS.as_slice()].concat();
-        self.scan(tenant, Some(span), &columns, |batch| {
-            let deliveries = Deliveries::new(tenant.id.as_str(), batch)?;
+        let columns = columns_of(&tenant.counted_rollups(), &tenant.summed_properties());
+        self.scan(tenant, Dates::Of(span), &columns, |batch| {
+            let deliveries = Deliveries::new(batch)?;
             (0..batch.num_rows()).try_for_each(|row| receive(deliveries.get(row)?))
         })
         .await
     }
 
-    /// Reads columns of a tenant's rows; with a span of event time only the files of its dates.
+    /// Hands over every delivery, with what these rollups group by, on several threads, each with a state of its own,
+    /// and returns the states.
+    ///
+    /// # Errors
+    /// [`RecountError`], also what `receive` returns.
+    pub(crate) async fn deliveries_on_threads<S: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        rollups: &[Rollup],
+        begin: impl Fn() -> S,
+        receive: impl Fn(&mut S, &Delivery<'_>) -> Result<(), RecountError> + Send + Sync + 'static,
+    ) -> Result<Vec<S>, RecountError> {
+        let read = move |state: &mut S, batch: &RecordBatch| {
+            let deliveries = Deliveries::new(batch)?;
+            (0..batch.num_rows()).try_for_each(|row| receive(state, &deliveries.get(row)?))
+        };
+        self.scan_on_threads(tenant, Dates::All, &columns_of(rollups, &[]), begin, read).await
+    }
+
+    /// Reads columns of a tenant's rows.
     async fn scan<E: From<RecountError>>(
         &self,
         tenant: &Tenant,
-        span: Option<Range<EventTime>>,
+        dates: Dates,
         columns: &[&str],
-        mut receive: impl FnMut(&RecordBatch) -> Result<(), E>,
+        receive: impl FnMut(&RecordBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut stream = self.stream(tenant, span, columns).await?;
-        while let Some(batch) = stream.next().await {
-            receive(&batch.map_err(RecountError::from)?)?;
-        }
-        Ok(())
+        let rows = self.rows(tenant, dates)?;
+        read_all(rows, columns, receive).await
     }
 
-    async fn stream(
+    /// Reads columns of those of a tenant's rows that fulfil a condition.
+    pub(super) async fn scan_where(
         &self,
         tenant: &Tenant,
-        span: Option<Range<EventTime>>,
+        condition: Expr,
         columns: &[&str],
-    ) -> Result<datafusion::execution::SendableRecordBatchStream, RecountError> {
+        receive: impl FnMut(&RecordBatch) -> Result<(), RecountError>,
+    ) -> Result<(), RecountError> {
+        let rows = self.rows(tenant, Dates::All)?.filter(condition)?;
+        read_all(rows, columns, receive).await
+    }
+
+    /// Reads columns of a tenant's rows on several threads, each with a state of its own.
+    async fn scan_on_threads<S: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        dates: Dates,
+        columns: &[&str],
+        begin: impl Fn() -> S,
+        read: impl Fn(&mut S, &RecordBatch) -> Result<(), RecountError> + Send + Sync + 'static,
+    ) -> Result<Vec<S>, RecountError> {
+        let streams = selected(self.rows(tenant, dates)?, columns)?.execute_stream_partitioned().await?;
+        let read = Arc::new(read);
+        // Dropped with this future, the set stops every thread.
+        let mut threads = JoinSet::new();
+        for mut stream in streams {
+            let (mut state, read) = (begin(), Arc::clone(&read));
+            threads.spawn(async move {
+                while let Some(batch) = SendableRecordBatchStream::next(&mut stream).await {
+                    read(&mut state, &batch?)?;
+                }
+                Ok::<S, RecountError>(state)
+            });
+        }
+        let mut states = Vec::with_capacity(threads.len());
+        while let Some(ended) = threads.join_next().await {
+            states.push(ended.map_err(|error| RecountError::Unreadable(Box::new(error)))??);
+        }
+        Ok(states)
+    }
+
+    fn rows(&self, tenant: &Tenant, dates: Dates) -> Result<DataFrame, RecountError> {
         let mut rows = self.context.read_table(Arc::clone(&self.provider))?;
         rows = rows.filter(ident("tenant").eq(lit(tenant.id.as_str())))?;
-        if let Some(span) = span {
-            let date = |at: i64| {
-                let day =
-                    i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
-                lit(ScalarValue::Date32(Some(day)))
-            };
-            let first = ident("event_date").gt_eq(date(span.start.0));
-            let last = ident("event_date").lt_eq(date(span.end.0.saturating_sub(1)));
-            rows = rows.filter(first.and(last))?;
-        }
-        Ok(rows.select(columns.iter().map(|name| typed(name)))?.execute_stream().await?)
+        let date = |at: i64| {
+            let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
+            lit(ScalarValue::Date32(Some(day)))
+        };
+        let (first, last) = match &dates {
+            Dates::All => (lit(true), lit(true)),
+            Dates::Of(span) | Dates::NotOf(span) => (date(span.start.0), date(span.end.0.saturating_sub(1))),
+        };
+        Ok(match dates {
+            Dates::All => rows,
+            Dates::Of(_) => rows.filter(ident("event_date").gt_eq(first).and(ident("event_date").lt_eq(last)))?,
+            Dates::NotOf(_) => rows.filter(ident("event_date").lt(first).or(ident("event_date").gt(last)))?,
+        })
     }
 }
 
-/// A column in the type that its reader expects, whatever view or dictionary the scan makes of it.
+fn selected(rows: DataFrame, columns: &[&str]) -> Result<DataFrame, RecountError> {
+    Ok(rows.select(columns.iter().map(|name| typed(name)))?)
+}
+
+async fn read_all<E: From<RecountError>>(
+    rows: DataFrame,
+    columns: &[&str],
+    mut receive: impl FnMut(&RecordBatch) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut stream = selected(rows, columns)?.execute_stream().await.map_err(RecountError::from)?;
+    while let Some(batch) = stream.next().await {
+        receive(&batch.map_err(RecountError::from)?)?;
+    }
+    Ok(())
+}
+
+/// What is read of events to count them by rollups and sum these units.
+fn columns_of(rollups: &[Rollup], summed: &[Unit]) -> Vec<&'static str> {
+    let dimensions = rollups.iter().flat_map(|rollup| rollup.dimensions()).map(String::as_str);
+    let summed = summed.iter().filter_map(|unit| match unit {
+        Unit::Property(name) => Some(name.as_ref()),
+        Unit::Currency(_) => None,
+    });
+    counted_columns(dimensions.chain(summed))
+}
+
+/// Runs what computes and does not wait, where it holds nobody up.
+pub(crate) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RecountError> + Send + 'static,
+) -> Result<T, RecountError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| RecountError::Unreadable(Box::new(error)))?
+}
+
+/// A column in the type that its reader expects, whatever the scan makes of it.
 fn typed(name: &str) -> Expr {
     let data_type = match name {
+        "name" | "currency" | "country" | "device" => DataType::Utf8View,
+        "event_id" | "user_id" => DataType::Utf8,
         "partition" => DataType::Int32,
-        "offset" | "log_time" | "occurred_at" | "amount_minor" => DataType::Int64,
         "properties" => {
             let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
             let entries = DataType::Struct(vec![text("key", false), text("value", true)].into());
             DataType::Map(Arc::new(Field::new("key_value", entries, false)), false)
         }
-        _ => DataType::Utf8,
+        _ => DataType::Int64,
     };
     cast(ident(name), data_type).alias(name)
 }

@@ -2,6 +2,7 @@
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
 mod calendar;
+mod conflicts;
 mod content;
 mod cut;
 mod history;
@@ -9,6 +10,7 @@ mod rows;
 mod store;
 mod write;
 
+pub(crate) use self::conflicts::Conflict;
 pub(crate) use self::content::content_hash;
 pub(crate) use self::cut::SpeedCut;
 pub(crate) use self::history::Previous;

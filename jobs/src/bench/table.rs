@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use super::table_batch::recount_row;
 use crate::report::say;
 
 const WIDTH: u16 = 120;
@@ -18,11 +19,11 @@ pub(crate) struct Arguments {
 }
 
 /// One row: what was measured, how fast it was, what it took, what is wanted.
-struct Row {
-    what: String,
-    rate: String,
-    details: String,
-    wanted: String,
+pub(super) struct Row {
+    pub(super) what: String,
+    pub(super) rate: String,
+    pub(super) details: String,
+    pub(super) wanted: String,
 }
 
 /// Prints the table of a file.
@@ -53,9 +54,13 @@ pub(crate) fn print(arguments: &Arguments) -> Result<()> {
 }
 
 /// All lines of a run: what ratios are made of.
-struct Run<'a>(&'a [Value]);
+pub(super) struct Run<'a>(pub(super) &'a [Value]);
 
 impl Run<'_> {
+    pub(super) fn lines(&self) -> &[Value] {
+        self.0
+    }
+
     fn rate(&self, matches: impl Fn(&Value) -> bool) -> Option<f64> {
         self.0.iter().find(|line| matches(line))?["events_per_second"].as_f64()
     }
@@ -104,6 +109,8 @@ fn row(line: &Value, run: &Run<'_>) -> Row {
             format!("{} events of {} bytes in {} s", line["events"], line["bytes_per_event"], line["seconds"]),
             "",
         ),
+        "lake" => plain("fill the lake".to_owned(), format!("{} events in {} s", line["events"], line["seconds"]), ""),
+        "recount" => recount_row(line, run),
         "count" => plain("consumer that only counts messages".to_owned(), basics, "the limit here"),
         "worker" => worker_row(line, run, own, &basics, &ratio),
         "flink" => plain(
@@ -198,7 +205,7 @@ fn s(number: u64, plural: &'static str) -> &'static str {
     if number == 1 { "" } else { plural }
 }
 
-fn megabytes(line: &Value) -> String {
+pub(super) fn megabytes(line: &Value) -> String {
     line["usage"]["rss_bytes_max"].as_f64().map_or("?".to_owned(), |bytes| format!("{:.0}", bytes / 1e6))
 }
 
@@ -207,7 +214,7 @@ fn number(value: &Value) -> String {
 }
 
 /// A whole number with its thousands apart.
-fn grouped(number: f64) -> String {
+pub(super) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
