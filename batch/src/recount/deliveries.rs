@@ -85,6 +85,7 @@ impl<'a> SightingRows<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn get(&self, row: usize) -> Result<Sighting, RecountError> {
         let halves = |columns: &[&Int64Array; 2]| columns.map(|column| column.value(row).cast_unsigned());
         Ok(Sighting {
@@ -108,6 +109,7 @@ impl<'a> PlaceColumns<'a> {
         Ok(Self { partitions, offsets: present(batch, "offset")? })
     }
 
+    #[inline]
     fn get(&self, row: usize) -> Result<Place, RecountError> {
         Place::new(self.partitions.value(row), self.offsets.value(row))
     }
@@ -151,6 +153,7 @@ impl<'a> Deliveries<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn get(&self, row: usize) -> Result<Delivery<'_>, RecountError> {
         let place = self.places.get(row)?;
         Ok(Delivery {
@@ -165,6 +168,7 @@ impl<'a> Deliveries<'a> {
         })
     }
 
+    #[inline]
     fn user(&self, row: usize, at: Place) -> Result<Option<User>, RecountError> {
         let [high, low] = self.user_keys;
         match (high.is_valid(row), low.is_valid(row), self.user_hashes.is_valid(row)) {
@@ -177,6 +181,7 @@ impl<'a> Deliveries<'a> {
         }
     }
 
+    #[inline]
     fn money(&self, row: usize, at: Place) -> Result<Option<Money>, RecountError> {
         match (self.currencies.is_valid(row), self.amounts.is_valid(row)) {
             (false, false) => Ok(None),

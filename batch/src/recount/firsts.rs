@@ -30,6 +30,7 @@ pub(crate) struct Sighting {
 const WORDS: usize = 6;
 
 impl Sighting {
+    #[inline]
     fn record(&self) -> [u64; WORDS] {
         let Self { key, log_time_us, place, content } = *self;
         [key[0], key[1], log_time_us.cast_unsigned(), place.0, content[0], content[1]]
@@ -71,11 +72,13 @@ pub(crate) struct FirstDeliveries {
 
 impl FirstDeliveries {
     /// Whether a delivery of these days is the first one of its event.
+    #[inline]
     pub(crate) fn is_first(&self, place: Place) -> bool {
         !self.later.contains(place)
     }
 
     /// Whether the event of a delivery of these days was delivered with different contents.
+    #[cfg_attr(not(test), expect(dead_code, reason = "reconciliation is to tell contradictions from repetitions"))]
     pub(crate) fn is_conflicting(&self, place: Place) -> bool {
         self.conflicting.contains(place)
     }
@@ -99,6 +102,7 @@ impl Sightings {
     ///
     /// # Errors
     /// If memory is short and the disk does not take it.
+    #[inline]
     pub(crate) fn push(&mut self, sighting: &Sighting) -> io::Result<()> {
         self.0.push(sighting.key[0], sighting.record())
     }
@@ -252,6 +256,7 @@ impl KeyFilter {
         self.words[word] |= bits;
     }
 
+    #[inline]
     pub(crate) fn may_contain(&self, key: [u64; 2]) -> bool {
         let (word, bits) = self.bits(key);
         self.words[word] & bits == bits

@@ -101,13 +101,18 @@ impl<const W: usize> Collector<W> {
     ///
     /// # Errors
     /// If memory is short and the disk does not take it.
+    #[inline]
     pub(crate) fn push(&mut self, hash: u64, record: [u64; W]) -> io::Result<()> {
         let part = &mut self.parts[part_of(hash)];
         part.filling.push(record);
-        if part.filling.len() < BLOCK_RECORDS {
-            return Ok(());
-        }
-        let records = std::mem::take(&mut part.filling);
+        if part.filling.len() < BLOCK_RECORDS { Ok(()) } else { self.put_away(part_of(hash)) }
+    }
+
+    /// Begins a new block in a part.
+    fn put_away(&mut self, part: usize) -> io::Result<()> {
+        let part = &mut self.parts[part];
+        // Where one block was filled another one will be.
+        let records = std::mem::replace(&mut part.filling, Vec::with_capacity(BLOCK_RECORDS));
         let fits = self.budget.take(Block::<W>::BYTES);
         part.full.push(Block { records, budget: Arc::clone(&self.budget) });
         if fits { Ok(()) } else { self.spill() }
@@ -208,7 +213,7 @@ mod tests {
 
     fn records() -> Vec<[u64; 3]> {
         let mix = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (0..200_000).map(|number| [mix(number), number, !number]).collect()
+        (0..600_000).map(|number| [mix(number), number, !number]).collect()
     }
 
     #[test]

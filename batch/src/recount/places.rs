@@ -17,6 +17,7 @@ impl Place {
     ///
     /// # Errors
     /// [`RecountError::Damaged`] if no log can have such a place: there are 2^16 partitions and 2^48 offsets.
+    #[inline]
     pub(crate) fn new(partition: i32, offset: i64) -> Result<Self, RecountError> {
         match (u16::try_from(partition), u64::try_from(offset)) {
             (Ok(partition), Ok(offset)) if offset >> OFFSET_BITS == 0 => {
@@ -62,6 +63,7 @@ impl Places {
     }
 
     /// Whether a place is in it.
+    #[inline]
     pub(crate) fn contains(&self, Place(place): Place) -> bool {
         let (word, bit) = Self::bit(place);
         self.blocks.get(&(place >> BLOCK_BITS)).is_some_and(|block| block[word] & bit != 0)

@@ -81,6 +81,7 @@ impl Tally {
     }
 
     /// The number of a combination of groups, for [`Self::count_in`].
+    #[inline]
     pub(crate) fn combination(&mut self, groups: &[u32]) -> u32 {
         if let Some(number) = self.combinations.get(groups) {
             return *number;
@@ -94,6 +95,7 @@ impl Tally {
     ///
     /// # Errors
     /// As [`Self::count`].
+    #[inline]
     pub(crate) fn count_in(
         &mut self,
         combination: u32,

@@ -25,6 +25,7 @@ impl Slots {
     }
 
     /// The number of the slot of an event.
+    #[inline]
     pub(super) fn of(&mut self, at: EventTime, day: Date) -> u32 {
         if let Some((window, last_day, number)) = self.last
             && window.contains(at)
