@@ -67,7 +67,7 @@ fn read(batch: &RecordBatch, contents: &mut HashMap<Place, Content>) -> Result<(
     let unexpected = |name: &str| RecountError::Damaged(format!("column {name} is not of its type"));
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| unexpected(name));
     let numbers = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(name));
-    let texts = |name: &str| column(name)?.as_string_opt::<i32>().ok_or_else(|| unexpected(name));
+    let texts = |name: &str| column(name)?.as_string_view_opt().ok_or_else(|| unexpected(name));
     let partitions = column("partition")?.as_primitive_opt::<Int32Type>().ok_or_else(|| unexpected("partition"))?;
     let (offsets, instants, amounts) = (numbers("offset")?, numbers("occurred_at")?, numbers("amount_minor")?);
     let (ids, names) = (texts("event_id")?, texts("name")?);

@@ -289,8 +289,7 @@ pub(crate) async fn in_background<T: Send + 'static>(
 /// A column in the type that its reader expects, whatever the scan makes of it.
 fn typed(name: &str) -> Expr {
     let data_type = match name {
-        "name" | "currency" | "country" | "device" => DataType::Utf8View,
-        "event_id" | "user_id" => DataType::Utf8,
+        "event_id" | "name" | "user_id" | "currency" | "country" | "device" => DataType::Utf8View,
         "partition" => DataType::Int32,
         "properties" => {
             let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::events::{TENANTS, tenant};
-use super::usage::Usage;
 use super::{lake, rate, rounded};
+use crate::usage::Usage;
 
 const MEGABYTE: usize = 1 << 20;
 /// Of a limit on the whole process: what is left for keys beside the tables of the count, the scan and the code.
