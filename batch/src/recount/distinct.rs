@@ -100,9 +100,9 @@ impl Distinct {
                 pair << slot_bits | u64::from(visit.slot)
             }));
             sorted.sort_unstable();
+            #[expect(clippy::cast_possible_truncation, reason = "as it was packed")]
             let unpack = |packed: &u64| {
                 let low = |number: u64, bits: u32| (number & ((1 << bits) - 1)) as u32;
-                #[expect(clippy::cast_possible_truncation, reason = "as it was packed")]
                 let group = (packed >> (user_bits + slot_bits)) as u32;
                 (group, low(packed >> slot_bits, user_bits), low(*packed, slot_bits))
             };

@@ -146,6 +146,7 @@ impl<const W: usize> Collector<W> {
 }
 
 /// The part that a hash belongs to.
+#[expect(clippy::cast_possible_truncation, reason = "eight bits")]
 const fn part_of(hash: u64) -> usize {
     (hash >> (u64::BITS - PARTS.ilog2())) as usize
 }
