@@ -313,7 +313,7 @@ mod tests {
             };
             let budget = Budget::new(bytes_max);
             let firsts = find_firsts(collected(&budget, &of(true)), collected(&budget, &of(false)), 2).expect("found");
-            let mut events: BTreeMap<[u64; 2], Vec<(i64, Place, bool, [u64; 2])>> = BTreeMap::new();
+            let mut events = BTreeMap::<[u64; 2], Vec<_>>::new();
             for (here, sighting) in &all {
                 let deliveries = events.entry(sighting.key).or_default();
                 deliveries.push((sighting.log_time_us, sighting.place, *here, sighting.content));

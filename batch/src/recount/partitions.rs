@@ -247,7 +247,10 @@ mod tests {
     #[test]
     fn threads_share_the_work_and_one_failure_fails_all() {
         let items: Vec<u64> = (0..1000).collect();
-        let add = |sum: &mut u64, item: u64| if item == 1000 { Err(item) } else { Ok(*sum += item) };
+        let add = |sum: &mut u64, item: u64| {
+            *sum += item;
+            if item == 1000 { Err(item) } else { Ok(()) }
+        };
         let sums = on_threads(2, items.clone(), || 0, add).expect("no failure");
         assert_eq!((sums.len(), sums.iter().sum::<u64>()), (2, 499_500));
         assert_eq!(on_threads(2, [items, vec![1000]].concat(), || 0, add), Err(1000));
