@@ -11,7 +11,9 @@ use crate::config::Settings;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
-use crate::{bench, demo, keys, load, nightly, parts, prepare, raw, shutdown};
+use crate::{
+    bench, conservation, demo, explain, keys, load, nightly, parts, prepare, raw, reconcile, shutdown, tie_out,
+};
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
 #[derive(Debug, Parser)]
@@ -56,15 +58,14 @@ enum Command {
         #[arg(long)]
         tenant: Option<TenantId>,
     },
-    /// Print the reconciliation of the last settlement again, from what is stored.
-    Reconcile {
-        /// Only this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-        /// The run to print; the last one if absent.
-        #[arg(long)]
-        run: Option<String>,
-    },
+    /// Print the reconciliation of the last settlement again, from what is stored, or write it to a file.
+    Reconcile(reconcile::Arguments),
+    /// Trace the drift of a number to its reasons, event ids, partitions and offsets.
+    Explain(explain::Arguments),
+    /// Prove that the lake holds every record of the log, once.
+    Conservation,
+    /// Match a payment provider's or general ledger's export to events.
+    TieOut(tie_out::Arguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -116,7 +117,10 @@ impl Cli {
             Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
             Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
             Command::Nightly { date, tenant } => nightly::settle(&settings, tenant, date, shutdown).await.map(|_| ()),
-            Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
+            Command::Reconcile(arguments) => reconcile::run(&settings, arguments).await,
+            Command::Explain(arguments) => explain::run(&settings, arguments).await,
+            Command::Conservation => conservation::run(&settings).await,
+            Command::TieOut(arguments) => tie_out::run(&settings, arguments, shutdown).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
             Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,

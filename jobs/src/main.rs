@@ -8,8 +8,11 @@ mod catalog_watch;
 mod child;
 mod cli;
 mod config;
+mod conservation;
 mod demo;
 mod exit;
+mod explain;
+mod export;
 mod keys;
 mod load;
 mod logs;
@@ -19,9 +22,11 @@ mod parts;
 mod prepare;
 mod progress;
 mod raw;
+mod reconcile;
 mod report;
 mod shutdown;
 mod usage;
+mod tie_out;
 
 use std::process::ExitCode;
 

@@ -49,7 +49,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// What it adds to speed minus batch, and the reason; `None` if both did the same with it.
-    fn difference(&self) -> Option<(Reason, i128)> {
+    pub(crate) fn difference(&self) -> Option<(Reason, i128)> {
         match (self.fate, self.counted) {
             (Fate::Accepted, Counted::Not) => Some((Reason::Duplicate, 1)),
             (Fate::Accepted, Counted::Elsewhere) => Some((Reason::Overflow, 1)),

@@ -27,7 +27,7 @@ mod wire;
 
 pub use self::evidence::{Drift, Entry, Evidence, Reasons};
 pub use self::fate::{Counted, Fate, Fates};
-pub use self::load::load;
+pub use self::load::{Which, load};
 pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
 
 #[cfg(test)]

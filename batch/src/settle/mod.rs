@@ -1,16 +1,20 @@
 //! ClickHouse as the batch layer uses it: what the speed layer counted is read, what was settled is written and read
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
+mod breaks;
 mod calendar;
 mod content;
 mod cut;
+mod drill;
 mod history;
 mod rows;
 mod store;
 mod write;
 
+pub(crate) use self::breaks::BreakRow;
 pub(crate) use self::content::content_hash;
 pub(crate) use self::cut::SpeedCut;
+pub(crate) use self::drill::{CellPart, Evidence};
 pub(crate) use self::history::Previous;
 pub(crate) use self::store::Store;
 pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
