@@ -1,6 +1,6 @@
 //! Deliveries by name: with their ids in full, for whoever looks for single events. The recount needs only their keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use futures::StreamExt;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::money::Money;
 use reckon_schemas::time::EventTime;
+use sha2::{Digest, Sha256};
 
 use crate::recount::RecountError;
 
@@ -37,6 +38,10 @@ pub(crate) struct Named {
     pub(crate) place: Place,
     /// Where the first delivery of the same event is, on whatever day.
     pub(crate) first: Place,
+    /// Whether the event's deliveries differ in content; those of other days differ in their time at least.
+    pub(crate) conflicting: bool,
+    /// A fingerprint of everything that it says.
+    content: [u8; 16],
     /// The event's id.
     pub(crate) event_id: String,
     /// The event's name.
@@ -55,6 +60,24 @@ impl Named {
     /// Whether this is the delivery that counts.
     pub(crate) fn is_first(&self) -> bool {
         self.first == self.place
+    }
+
+    /// A sale in a department, for tests of what is made of it.
+    #[cfg(test)]
+    pub(crate) fn for_tests(place: Place, first: Place, id: &str, department: &str, minor: i64) -> Self {
+        let currency = "EUR".parse().expect("known");
+        Self {
+            place,
+            first,
+            conflicting: false,
+            content: [0; 16],
+            event_id: id.to_owned(),
+            name: "sale".to_owned(),
+            occurred_at: EventTime(0),
+            user: "u".to_owned(),
+            money: Some(Money { currency, minor }),
+            properties: vec![("department".to_owned(), department.to_owned())],
+        }
     }
 
     /// The value of a property, the first one of its name.
@@ -102,6 +125,7 @@ pub(crate) async fn deliveries(
     for delivery in &mut found {
         delivery.first = firsts[&delivery.event_id];
     }
+    mark_conflicts(&mut found);
     found.sort_unstable_by_key(|delivery| delivery.place);
     Ok(found)
 }
@@ -158,7 +182,7 @@ fn damaged(column: &str) -> RecountError {
     RecountError::Damaged(format!("{column} is missing or of another type in a row that is filed under a tenant"))
 }
 
-fn text<'a>(batch: &'a RecordBatch, column: usize, row: usize) -> Option<&'a str> {
+fn text(batch: &RecordBatch, column: usize, row: usize) -> Option<&str> {
     let texts = batch.column(column).as_string_opt::<i32>()?;
     texts.is_valid(row).then(|| texts.value(row))
 }
@@ -202,6 +226,8 @@ fn take(
         found.push(Named {
             place,
             first: place,
+            conflicting: false,
+            content: content(batch, row),
             event_id: required(3)?.to_owned(),
             name: required(5)?.to_owned(),
             occurred_at,
@@ -211,6 +237,49 @@ fn take(
         });
     }
     Ok(())
+}
+
+/// An event is in conflict if one of its deliveries here says something else than its first one.
+fn mark_conflicts(found: &mut [Named]) {
+    let mut contents: HashMap<&str, [u8; 16]> = HashMap::new();
+    for delivery in found.iter() {
+        if delivery.is_first() {
+            contents.insert(&delivery.event_id, delivery.content);
+        }
+    }
+    let differs = |delivery: &&Named| contents.get(delivery.event_id.as_str()) != Some(&delivery.content);
+    let conflicts: HashSet<String> = found.iter().filter(differs).map(|delivery| delivery.event_id.clone()).collect();
+    for delivery in found {
+        delivery.conflicting = conflicts.contains(&delivery.event_id);
+    }
+}
+
+/// 128 bits of a SHA-256 over what the event says: name, user, currency, time, amount, properties; each preceded by its length.
+fn content(batch: &RecordBatch, row: usize) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: Option<&[u8]>| {
+        hash.update(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+        hash.update(bytes.unwrap_or_default());
+    };
+    for column in [5, 6, 7] {
+        add(text(batch, column, row).map(str::as_bytes));
+    }
+    for column in [4, 8] {
+        add(number(batch, column, row).map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    }
+    if let Some(maps) = batch.column(9).as_map_opt().filter(|maps| maps.is_valid(row)) {
+        let entries = maps.value(row);
+        let texts = |column: usize| entries.column(column).as_string_opt::<i32>();
+        if let (Some(names), Some(values)) = (texts(0), texts(1)) {
+            let mut pairs: Vec<(&str, &str)> =
+                (0..entries.len()).map(|at| (names.value(at), values.value(at))).collect();
+            pairs.sort_unstable();
+            pairs.iter().for_each(|(name, value)| [name, value].iter().for_each(|text| add(Some(text.as_bytes()))));
+        }
+    }
+    let mut content = [0; 16];
+    content.copy_from_slice(&hash.finalize()[..16]);
+    content
 }
 
 fn properties(batch: &RecordBatch, row: usize, wanted: &[&str]) -> Result<Vec<(String, String)>, RecountError> {

@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: Can
         (Format::Text, Some(_)) => export::deliver(text(&tie_out)?.as_bytes(), arguments.output.as_deref())?,
         (format, output) => export::deliver(&export::write_tie_out(format, &tie_out)?, output.as_deref())?,
     }
-    let open = tie_out.breaks().count();
+    let open = tie_out.breaks().len();
     if open == 0 {
         return Ok(());
     }
@@ -112,7 +112,7 @@ fn text(tie_out: &TieOut) -> anyhow::Result<String> {
         tie_out.lake_version,
         totals_table(tie_out)?,
     );
-    let open = tie_out.breaks().count();
+    let open = tie_out.breaks().len();
     if open > 0 {
         text.push_str(&format!("{}\n", breaks_table(tie_out)?));
     }
@@ -150,7 +150,7 @@ fn breaks_table(tie_out: &TieOut) -> anyhow::Result<Table> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["day", "open", "kind", "reference", "here", "there", "difference", "", "events:rows", "note"]);
-    for group in tie_out.breaks().take(BREAKS_SHOWN) {
+    for group in tie_out.breaks().into_iter().take(BREAKS_SHOWN) {
         let row = tie_out.row(group)?;
         table.add_row(vec![
             Cell::new(row.day),

@@ -78,7 +78,7 @@ pub(crate) fn contributions<'a>(
             vec![(own, Fate::Elsewhere, counted), (other, fate, there)]
         };
         for (dimensions, fate, counted) in entries {
-            let entry = Entry { fate, counted, amounts: &[], user: None };
+            let entry = Entry { fate, counted, conflicting: delivery.conflicting, amounts: &[], user: None };
             let Some((reason, sign)) = entry.difference() else { continue };
             if selection.has(&delivery.name, &dimensions) {
                 let mut amounts = Vec::new();
@@ -90,8 +90,14 @@ pub(crate) fn contributions<'a>(
     found
 }
 
-/// Amounts by unit (`None`: events) and reason; what adds up to nothing is left out.
+/// Amounts by unit (`None`: events) and reason; what adds up to nothing is left out. A conflict is entered as the
+/// duplicate that it is, too: whether an event is in conflict may become known after a run.
 pub(crate) type Shares = BTreeMap<(Option<Unit>, Reason), i128>;
+
+/// The reason that a share is entered under.
+pub(crate) fn as_shared(reason: Reason) -> Reason {
+    if reason == Reason::Conflicting { Reason::Duplicate } else { reason }
+}
 
 /// What contributions add up to.
 ///
@@ -101,7 +107,7 @@ pub(crate) fn shares(contributions: &[Contribution<'_>]) -> Result<Shares, SumOv
     let mut shares = Shares::new();
     for contribution in contributions {
         let mut add = |unit: Option<Unit>, amount: i128| {
-            let share = shares.entry((unit, contribution.reason)).or_insert(0);
+            let share = shares.entry((unit, as_shared(contribution.reason))).or_insert(0);
             *share = share.checked_add(contribution.sign * amount).ok_or(SumOverflow)?;
             Ok(())
         };

@@ -11,7 +11,7 @@ use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
-use super::contributions::{Contribution, Selection, Shares, contributions, shares};
+use super::contributions::{Contribution, Selection, Shares, as_shared, contributions, shares};
 use super::unexplained::unexplained;
 use super::{Config, Delivery, Explanation, Hour, Listed, Position, Request};
 use crate::lake::Lake;
@@ -133,7 +133,7 @@ async fn stored(
         summary.add(&cell, &drift).map_err(overflow)?;
         if drift.measure != Measure::Users {
             for (reason, amount) in &drift.reasons {
-                let share = shares.entry((drift.unit.clone(), *reason)).or_insert(0_i128);
+                let share = shares.entry((drift.unit.clone(), as_shared(*reason))).or_insert(0_i128);
                 *share = share.checked_add(*amount).ok_or(overflow(reckon_schemas::sums::SumOverflow))?;
             }
             if drift.residual != 0 && !residual.contains(&cell) {

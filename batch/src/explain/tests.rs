@@ -78,17 +78,7 @@ fn what_the_lake_does_not_have_is_no_delivery_s_fault() {
 
 fn named(id: &str, offset: i64, first: i64, department: &str, minor: i64) -> Named {
     let place = |offset| Place { log_time: EventTime(offset), partition: 0, offset };
-    Named {
-        place: place(offset),
-        first: place(first),
-        event_id: id.to_owned(),
-        name: "sale".to_owned(),
-        occurred_at: EventTime(0),
-        user: "u".to_owned(),
-        money: Some(format!("{minor} EUR"))
-            .map(|_| reckon_schemas::money::Money { currency: "EUR".parse().expect("known"), minor }),
-        properties: vec![("department".to_owned(), department.to_owned())],
-    }
+    Named::for_tests(place(offset), place(first), id, department, minor)
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl<'a> Chunk<'a> {
             groups.of_event(delivery.name, value, &mut scratch.others);
         }
         let counted = if counted { reconcile::Counted::Here } else { reconcile::Counted::Not };
-        let entry = Entry { fate, counted, amounts: &scratch.amounts, user };
+        let entry = Entry { fate, counted, conflicting: false, amounts: &scratch.amounts, user };
         for (group, other) in scratch.groups.iter().zip(&scratch.others) {
             if group == other {
                 self.evidence.entry((*group, start)).or_default().enter(&entry)?;

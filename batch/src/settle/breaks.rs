@@ -32,6 +32,22 @@ pub(crate) struct BreakRow {
     pub(crate) theirs: Option<i128>,
 }
 
+/// What a tie-out found out about some days.
+pub(crate) struct Found<'a> {
+    /// Whose.
+    pub(crate) tenant: &'a TenantId,
+    /// The ledger.
+    pub(crate) ledger: &'a str,
+    /// The run.
+    pub(crate) run_id: &'a str,
+    /// The first and the last day.
+    pub(crate) days: (Date, Date),
+    /// What does not match.
+    pub(crate) open: &'a [BreakRow],
+    /// The references and currencies that match now, on whatever day.
+    pub(crate) matched: HashSet<(&'a str, &'a str)>,
+}
+
 #[derive(Row, Deserialize)]
 struct OpenRow {
     reference: String,
@@ -60,21 +76,13 @@ struct StoredRow<'a> {
 
 impl Store {
     /// Records the breaks that a run found on some days as open, and those that were open there and were not found again
-    /// as resolved, in one insert; returns how many were resolved. `matched` are the references and currencies that match
-    /// now, on whatever day. Repeating it changes nothing.
+    /// as resolved, in one insert; returns how many were resolved. Repeating it changes nothing.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn record_breaks(
-        &self,
-        tenant: &TenantId,
-        ledger: &str,
-        run_id: &str,
-        (from, to): (Date, Date),
-        open: &[BreakRow],
-        matched: &HashSet<(&str, &str)>,
-        now: jiff::Timestamp,
-    ) -> Result<u64, StoreError> {
+    pub(crate) async fn record_breaks(&self, run: &Found<'_>, now: jiff::Timestamp) -> Result<u64, StoreError> {
+        let Found { tenant, ledger, run_id, days, open, matched } = run;
+        let (from, to) = *days;
         let (before, latest) = self.open_breaks(tenant, ledger).await?;
         let found: HashSet<(&str, &str)> =
             open.iter().map(|row| (row.reference.as_str(), row.currency.as_str())).collect();

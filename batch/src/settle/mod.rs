@@ -11,7 +11,7 @@ mod rows;
 mod store;
 mod write;
 
-pub(crate) use self::breaks::BreakRow;
+pub(crate) use self::breaks::{BreakRow, Found};
 pub(crate) use self::content::content_hash;
 pub(crate) use self::cut::SpeedCut;
 pub(crate) use self::drill::{CellPart, Evidence};

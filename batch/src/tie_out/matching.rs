@@ -111,6 +111,9 @@ impl Group {
     }
 }
 
+/// Ours and theirs.
+type Sides = (Option<Side>, Option<Side>);
+
 /// Groups both sides by reference and currency, in that order. `tolerance` is the largest difference that still
 /// matches, in minor units of a currency.
 ///
@@ -124,7 +127,7 @@ pub fn match_sides(
     theirs: &[Item],
     tolerance: impl Fn(Currency) -> u64,
 ) -> Result<Vec<Group>, SumOverflow> {
-    let mut sides: BTreeMap<(&str, Currency), (Option<Side>, Option<Side>)> = BTreeMap::new();
+    let mut sides: BTreeMap<(&str, Currency), Sides> = BTreeMap::new();
     for item in ours {
         enter(&mut sides.entry((&item.reference, item.currency)).or_default().0, item)?;
     }

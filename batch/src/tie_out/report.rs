@@ -1,5 +1,6 @@
 //! What a tie-out found: totals by currency and kind, breaks with their age.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
@@ -115,9 +116,15 @@ pub struct TieOut {
 }
 
 impl TieOut {
-    /// The references that somebody has to look at.
-    pub fn breaks(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().filter(|group| group.kind != Kind::Matched)
+    /// The references that somebody has to look at: the oldest first, then by kind, then the largest difference.
+    #[must_use]
+    pub fn breaks(&self) -> Vec<&Group> {
+        let mut breaks: Vec<&Group> = self.groups.iter().filter(|group| group.kind != Kind::Matched).collect();
+        breaks.sort_by_cached_key(|group| {
+            let difference = group.difference().map_or(u128::MAX, i128::unsigned_abs);
+            (Reverse(self.days_open(group)), group.kind, Reverse(difference), group.reference.clone(), group.currency)
+        });
+        breaks
     }
 
     /// How many days a break has been open.

@@ -13,7 +13,7 @@ use super::{Item, Kind, Ledger, LedgerError, Mapping, Matches, TieOut, match_sid
 use crate::lake::{self, Lake};
 use crate::named::{self, Named};
 use crate::nightly;
-use crate::settle::{BreakRow, Store};
+use crate::settle::{BreakRow, Found, Store};
 
 /// How many days around the ones in question are read: no provider books a payment later.
 const MARGIN_DAYS: i64 = 45;
@@ -165,10 +165,13 @@ async fn record(config: &Config, tie_out: &TieOut, now: jiff::Timestamp) -> Resu
     };
     let open: Vec<BreakRow> = tie_out.groups.iter().filter(|group| group.kind != Kind::Matched).map(row).collect();
     let matched = tie_out.groups.iter().filter(|group| group.kind == Kind::Matched);
-    let matched = matched.map(|group| (group.reference.as_str(), group.currency.code())).collect();
-    let run_id = tie_out.run_id.to_string();
-    let (tenant, ledger) = (&tie_out.tenant, tie_out.ledger.as_str());
-    let days = (tie_out.from, tie_out.to);
-    let recorded = store.record_breaks(tenant, ledger, &run_id, days, &open, &matched, now).await;
-    Ok(recorded.map_err(nightly::Error::from)?)
+    let found = Found {
+        tenant: &tie_out.tenant,
+        ledger: &tie_out.ledger,
+        run_id: &tie_out.run_id.to_string(),
+        days: (tie_out.from, tie_out.to),
+        open: &open,
+        matched: matched.map(|group| (group.reference.as_str(), group.currency.code())).collect(),
+    };
+    Ok(store.record_breaks(&found, now).await.map_err(nightly::Error::from)?)
 }

@@ -116,7 +116,10 @@ pub(super) fn draw(title: &str, columns: &[Column], order: &[&'static str], show
     let every = columns.len().div_ceil(LABELS_MAX).max(1);
     let labelled = columns.iter().enumerate().step_by(every);
     picture.labels = labelled
-        .map(|(index, column)| Label { x: LEFT + slot * (index as f64 + 0.5), text: column.label.clone() })
+        .map(|(index, column)| {
+            let begins = column.label.split(" to ").next().unwrap_or_default();
+            Label { x: LEFT + slot * (index as f64 + 0.5), text: begins.to_owned() }
+        })
         .collect();
     picture
 }
@@ -131,7 +134,12 @@ fn add_up(columns: &[Column]) -> Column {
         let sum = amounts.entry(kind).or_insert(0);
         *sum = sum.saturating_add(*amount);
     }
-    Column { label: columns.first().map(|column| column.label.clone()).unwrap_or_default(), amounts }
+    let label = match columns {
+        [first, .., last] => format!("{} to {}", first.label, last.label),
+        [only] => only.label.clone(),
+        [] => String::new(),
+    };
+    Column { label, amounts }
 }
 
 /// A round number, so that some three lines lie on each side: 1, 2 or 5 and zeros.

@@ -129,7 +129,7 @@ fn tiles(report: &Report) -> Vec<(String, String)> {
         tile("distinct users", report.users_exact.to_string()),
     ];
     tiles.extend(drift.map(|row| tile(&format!("drift, {}", row.event), row.drift.to_string())));
-    tiles.push(tile("unexplained measures", residual_cells.to_string()));
+    tiles.push(tile("unexplained", residual_cells.to_string()));
     tiles
 }
 
@@ -180,9 +180,11 @@ fn by_day(one: &Reconciliation) -> BTreeMap<Option<Unit>, BTreeMap<Date, DaySum>
     days
 }
 
-fn every_day(report: &Report) -> impl Iterator<Item = Date> + use<> {
-    let last = report.last_day;
-    std::iter::successors(Some(report.first_day), |day| day.tomorrow().ok()).take_while(move |day| *day <= last)
+/// From the first day with events to the last one: years of nothing would squeeze the rest.
+fn days_with_events(one: &Reconciliation) -> impl Iterator<Item = Date> + use<> {
+    let days = one.cells.iter().map(|row| row.cell.day);
+    let (first, last) = (days.clone().min(), days.max());
+    std::iter::successors(first, |day| day.tomorrow().ok()).take_while(move |day| Some(*day) <= last)
 }
 
 fn kinds() -> Vec<&'static str> {
@@ -192,7 +194,7 @@ fn kinds() -> Vec<&'static str> {
 fn pictures(one: &Reconciliation) -> Vec<Picture> {
     let days = by_day(one);
     let picture = |(unit, days): (&Option<Unit>, &BTreeMap<Date, DaySum>)| {
-        let columns: Vec<Column> = every_day(&one.report)
+        let columns: Vec<Column> = days_with_events(one)
             .map(|day| {
                 let sums = days.get(&day);
                 let mut amounts: BTreeMap<&'static str, i128> = BTreeMap::new();

@@ -54,7 +54,7 @@ pub(crate) fn summary(tie_out: &TieOut) -> anyhow::Result<serde_json::Value> {
     Ok(json!({
         "tenant": tie_out.tenant, "ledger": tie_out.ledger, "run_id": tie_out.run_id,
         "lake_version": tie_out.lake_version, "days_in": tie_out.basis, "from": tie_out.from, "to": tie_out.to,
-        "as_of": tie_out.as_of, "tolerance": tie_out.tolerance, "breaks": tie_out.breaks().count(),
+        "as_of": tie_out.as_of, "tolerance": tie_out.tolerance, "breaks": tie_out.breaks().len(),
         "resolved": tie_out.resolved, "totals": totals, "ageing": ageing, "ledger_rows": tie_out.ledger_rows,
         "repeated_rows": tie_out.repeated.len(), "ignored_rows": tie_out.ignored, "outside": tie_out.outside,
     }))
@@ -96,8 +96,8 @@ fn page(tie_out: &TieOut) -> anyhow::Result<Vec<u8>> {
     };
     let ageing: Vec<(&str, [String; 4])> =
         [Kind::Different, Kind::MissingHere, Kind::MissingThere].into_iter().map(aged).collect();
-    let mut breaks = tie_out.breaks().map(|group| Ok(tie_out.row(group)?)).collect::<anyhow::Result<Vec<Row>>>()?;
-    breaks.sort_by(|a, b| (b.days_open, &a.reference).cmp(&(a.days_open, &b.reference)));
+    let breaks =
+        tie_out.breaks().into_iter().map(|group| Ok(tie_out.row(group)?)).collect::<anyhow::Result<Vec<Row>>>()?;
     let ignored: Vec<String> = tie_out.ignored.iter().map(|(name, rows)| format!("{rows} × {name}")).collect();
     let content = json!({
         "tenant": tie_out.tenant, "ledger": tie_out.ledger, "run_id": tie_out.run_id,
