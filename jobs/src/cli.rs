@@ -12,7 +12,7 @@ use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
-    bench, conservation, demo, explain, keys, load, nightly, parts, prepare, raw, reconcile, shutdown, tie_out,
+    bench, conservation, demo, explain, keys, load, nightly, parts, prepare, raw, reconcile, shutdown, tie_out, upkeep,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -64,6 +64,10 @@ enum Command {
     Explain(explain::Arguments),
     /// Prove that the lake holds every record of the log, once.
     Conservation,
+    /// Unite the lake's small files. Readers and the archiver are not disturbed.
+    Compact,
+    /// Remove files that the lake's tables have not used for a week; what settlements were counted from stays.
+    Vacuum(upkeep::VacuumArguments),
     /// Match a payment provider's or general ledger's export to events.
     TieOut(tie_out::Arguments),
     /// Make an access key for a tenant.
@@ -120,6 +124,8 @@ impl Cli {
             Command::Reconcile(arguments) => reconcile::run(&settings, arguments).await,
             Command::Explain(arguments) => explain::run(&settings, arguments).await,
             Command::Conservation => conservation::run(&settings).await,
+            Command::Compact => upkeep::compact(&settings).await,
+            Command::Vacuum(arguments) => upkeep::vacuum(&settings, arguments).await,
             Command::TieOut(arguments) => tie_out::run(&settings, arguments, shutdown).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,

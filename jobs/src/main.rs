@@ -27,6 +27,7 @@ mod report;
 mod shutdown;
 mod usage;
 mod tie_out;
+mod upkeep;
 
 use std::process::ExitCode;
 

@@ -257,4 +257,16 @@ impl Store {
         .await?;
         Ok(parts)
     }
+
+    /// Every version of the lake that a settlement was counted from, in order.
+    pub(super) async fn settled_versions(&self) -> Result<Vec<u64>, StoreError> {
+        let query = self.query("SELECT DISTINCT lake_version FROM settlements ORDER BY lake_version");
+        let mut versions = Vec::new();
+        self.read("read which versions of the lake were settled", query, |version: u64| {
+            versions.push(version);
+            Ok(())
+        })
+        .await?;
+        Ok(versions)
+    }
 }

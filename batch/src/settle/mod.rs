@@ -19,6 +19,14 @@ pub(crate) use self::history::Previous;
 pub(crate) use self::store::Store;
 pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
 
+/// The versions of the lake that settlements were counted from, whichever tenant's: whoever reproduces one reads its version.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub async fn settled_versions(clickhouse: &reckon_schemas::stores::ClickHouse) -> Result<Vec<u64>, StoreError> {
+    Store::new(clickhouse).settled_versions().await
+}
+
 /// Why ClickHouse did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
