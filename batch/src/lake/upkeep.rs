@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(offsets(&old).await.map(|offsets| offsets.len()), Ok(8));
         assert_eq!(offsets(&lake.events().await.expect("events")).await.map(|offsets| offsets.len()), Ok(20));
         let loose = lake.vacuum(week, &[99], later, false).await.expect("vacuumed");
-        assert_eq!((loose[0].files, loose[0].kept_versions), (4, 0), "a version that never was pins nothing");
+        assert_eq!(loose[0].kept_versions, 0, "a version that never was pins nothing");
         let old = lake.events_at(4).await.expect("its log is there");
         assert!(offsets(&old).await.is_err(), "without the pin its files are gone");
     }
