@@ -25,9 +25,9 @@ mod raw;
 mod reconcile;
 mod report;
 mod shutdown;
-mod usage;
 mod tie_out;
 mod upkeep;
+mod usage;
 
 use std::process::ExitCode;
 
