@@ -27,6 +27,7 @@ check: ui ## Formatting, lints, docs, repository rules, licences, spelling, unus
 	@tests/check
 
 test: build ## Every test, the ones on real servers included
+	@deploy/local/install --with-tests
 	@tests/run $(RECKON)
 
 soak: build ## The faults of the speed layer, played long: what was injected and survived, in at most 20 minutes

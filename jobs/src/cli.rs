@@ -11,7 +11,9 @@ use crate::config::Settings;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
-use crate::{bench, demo, keys, load, nightly, parts, prepare, raw, shutdown};
+use crate::{
+    bench, conservation, demo, explain, keys, load, nightly, parts, prepare, raw, reconcile, shutdown, tie_out, upkeep,
+};
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
 #[derive(Debug, Parser)]
@@ -59,15 +61,18 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
-    /// Print the reconciliation of the last settlement again, from what is stored.
-    Reconcile {
-        /// Only this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-        /// The run to print; the last one if absent.
-        #[arg(long)]
-        run: Option<String>,
-    },
+    /// Print the reconciliation of the last settlement again, from what is stored, or write it to a file.
+    Reconcile(reconcile::Arguments),
+    /// Trace the drift of a number to its reasons, event ids, partitions and offsets.
+    Explain(explain::Arguments),
+    /// Prove that the lake holds every record of the log, once.
+    Conservation,
+    /// Unite the lake's small files. Readers and the archiver are not disturbed.
+    Compact,
+    /// Remove files that the lake's tables have not used for a week; what settlements were counted from stays.
+    Vacuum(upkeep::VacuumArguments),
+    /// Match a payment provider's or general ledger's export to events.
+    TieOut(tie_out::Arguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -121,7 +126,12 @@ impl Cli {
             Command::Nightly { date, tenant, full } => {
                 nightly::settle(&settings, tenant, date, full, shutdown).await.map(|_| ())
             }
-            Command::Reconcile { tenant, run } => nightly::reconcile(&settings, tenant, run).await,
+            Command::Reconcile(arguments) => reconcile::run(&settings, arguments).await,
+            Command::Explain(arguments) => explain::run(&settings, arguments).await,
+            Command::Conservation => conservation::run(&settings).await,
+            Command::Compact => upkeep::compact(&settings).await,
+            Command::Vacuum(arguments) => upkeep::vacuum(&settings, arguments).await,
+            Command::TieOut(arguments) => tie_out::run(&settings, arguments, shutdown).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
             Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use reckon_batch::nightly;
+use reckon_batch::{nightly, tie_out};
 
 use crate::config::ConfigError;
 
@@ -18,6 +18,12 @@ pub(crate) enum Exit {
     /// 11: not final yet; ask again later.
     #[error("not final yet: {0}")]
     NotYetFinal(String),
+    /// 20: the lake lacks records of the log, or has some twice.
+    #[error("the lake does not hold the log: {0}")]
+    NotConserved(String),
+    /// 21: a ledger and the events do not agree.
+    #[error("open breaks: {0}")]
+    OpenBreaks(String),
     /// 78: the configuration is wrong; trying again changes nothing.
     #[error("{0}")]
     Config(#[from] ConfigError),
@@ -36,6 +42,8 @@ Exit codes:
   99  nothing to do (Airflow reads it as skipped)
   10  unexplained drift: the exact numbers are stored, but something needs a person
   11  not final yet: ask again later
+  20  the lake lacks records of the log, or has some twice
+  21  a ledger and the events do not agree: breaks are open
   78  the configuration is wrong
   75  a server was away: try again
    1  anything else
@@ -47,6 +55,8 @@ impl Exit {
             Exit::NothingToDo => 99,
             Exit::UnexplainedDrift(_) => 10,
             Exit::NotYetFinal(_) => 11,
+            Exit::NotConserved(_) => 20,
+            Exit::OpenBreaks(_) => 21,
             Exit::Config(_) => 78,
             Exit::Retryable(_) => 75,
             Exit::Failed(_) => 1,
@@ -70,6 +80,16 @@ impl From<nightly::Error> for Exit {
             nightly::Error::Config(_) => Exit::Config(ConfigError::Rejected(error.to_string())),
             nightly::Error::Retryable(_) => Exit::Retryable(error.into()),
             other => Exit::Failed(other.into()),
+        }
+    }
+}
+
+impl From<tie_out::Error> for Exit {
+    fn from(error: tie_out::Error) -> Self {
+        match error {
+            tie_out::Error::Store(error) => error.into(),
+            // Half a ledger would show breaks that are none: the file or the mapping has to be corrected.
+            other => Exit::Config(ConfigError::Rejected(other.to_string())),
         }
     }
 }

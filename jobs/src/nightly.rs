@@ -1,11 +1,10 @@
-//! `reckon nightly` and `reckon reconcile`: run or read a settlement, print it, choose the exit code.
+//! `reckon nightly`: runs a settlement, prints it, chooses the exit code.
 
 use std::sync::Mutex;
 
 use indicatif::ProgressBar;
 use jiff::civil::Date;
 use reckon_batch::nightly::{self, Report};
-use reckon_batch::reconcile;
 use reckon_schemas::ids::TenantId;
 use tokio_util::sync::CancellationToken;
 
@@ -42,25 +41,8 @@ pub(crate) async fn settle(
     Ok(reports)
 }
 
-/// Prints the reconciliation of a settlement that is stored.
-pub(crate) async fn reconcile(settings: &Settings, tenant: Option<TenantId>, run: Option<String>) -> Result<(), Exit> {
-    let catalog = settings.read_catalog()?;
-    let mut reports = Vec::new();
-    for known in &catalog.tenants {
-        if tenant.as_ref().is_none_or(|asked| *asked == known.id)
-            && let Some(report) = reconcile::load(&settings.clickhouse, &known.id, run.as_deref()).await?
-        {
-            reports.push(report);
-        }
-    }
-    report::print(&reports)?;
-    if reports.is_empty() {
-        return Err(Exit::NothingToDo);
-    }
-    unexplained(&reports)
-}
-
-fn unexplained(reports: &[Report]) -> Result<(), Exit> {
+/// Drift that nothing explains calls a person.
+pub(crate) fn unexplained(reports: &[Report]) -> Result<(), Exit> {
     let names: Vec<String> = reports
         .iter()
         .filter(|report| !report.explained)

@@ -1,5 +1,7 @@
 //! The reconciliation as a table for people, and as one line of JSON for programs.
 
+use std::fmt::Write;
+
 use comfy_table::presets;
 use comfy_table::{Cell, CellAlignment, Table};
 use reckon_batch::nightly::{Report, ReportRow};
@@ -16,42 +18,8 @@ pub(crate) fn say(line: &str) {
 
 /// Prints every report as a table, then all of them as one line of JSON.
 pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
-    for report in reports {
-        say(&format!(
-            "\nReconciliation of {} · {} to {} ({} days) · run {} · lake version {}",
-            report.tenant, report.first_day, report.last_day, report.days, report.run_id, report.lake_version
-        ));
-        say(&table(report).to_string());
-        say(&format!(
-            "{} deliveries, {} events, {} distinct users over all days (exact); {}",
-            report.deliveries,
-            report.events,
-            report.users_exact,
-            if report.explained {
-                "every difference is explained: residual 0"
-            } else {
-                "NOT every difference is explained"
-            },
-        ));
-        if report.conflicts > 0 {
-            say(&format!(
-                "  {} deliveries contradict the first delivery of their event, which counts: see the table `conflicts`",
-                report.conflicts
-            ));
-        }
-        for cell in &report.worst {
-            say(&format!(
-                "  unexplained: {} {} {} {:?} {}: speed {}, batch {}, residual {}",
-                cell.cell.day,
-                cell.cell.rollup,
-                cell.cell.event,
-                cell.cell.dimensions,
-                measure_name(cell.measure),
-                cell.speed,
-                cell.batch,
-                cell.residual
-            ));
-        }
+    if !reports.is_empty() {
+        say(text(reports)?.trim_end());
     }
     say(&serde_json::to_string(&serde_json::json!({
         "settled": reports.iter().map(|report| report.days).sum::<u64>(),
@@ -61,11 +29,64 @@ pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(report: &Report) -> Table {
+/// The tables for people.
+pub(crate) fn text(reports: &[Report]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for report in reports {
+        writeln!(
+            text,
+            "\nReconciliation of {} · {} to {} ({} days) · run {} · lake version {}\n{}",
+            report.tenant,
+            report.first_day,
+            report.last_day,
+            report.days,
+            report.run_id,
+            report.lake_version,
+            rows_table(&report.rows)
+        )?;
+        writeln!(
+            text,
+            "{} deliveries, {} events, {} distinct users over all days (exact); {}",
+            report.deliveries,
+            report.events,
+            report.users_exact,
+            if report.explained {
+                "every difference is explained: residual 0"
+            } else {
+                "NOT every difference is explained"
+            },
+        )?;
+        if report.conflicts > 0 {
+            writeln!(
+                text,
+                "  {} deliveries contradict the first delivery of their event, which counts: see the table `conflicts`",
+                report.conflicts
+            )?;
+        }
+        for cell in &report.worst {
+            writeln!(
+                text,
+                "  unexplained: {} {} {} {:?} {}: speed {}, batch {}, residual {}",
+                cell.cell.day,
+                cell.cell.rollup,
+                cell.cell.event,
+                cell.cell.dimensions,
+                measure_name(cell.measure),
+                cell.speed,
+                cell.batch,
+                cell.residual
+            )?;
+        }
+    }
+    Ok(text)
+}
+
+/// Sums of drift, with a column for every reason that occurs.
+pub(crate) fn rows_table(rows: &[ReportRow]) -> Table {
     // Only the reasons that occur get a column.
     let reasons: Vec<Reason> = Reason::ALL
         .into_iter()
-        .filter(|reason| report.rows.iter().any(|row| row.reasons.get(reason).is_some_and(|share| *share != 0)))
+        .filter(|reason| rows.iter().any(|row| row.reasons.get(reason).is_some_and(|share| *share != 0)))
         .collect();
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -73,7 +94,7 @@ fn table(report: &Report) -> Table {
     header.extend(reasons.iter().map(|reason| reason.name()));
     header.extend(["residual", "cells"]);
     table.set_header(header);
-    for row in &report.rows {
+    for row in rows {
         let mut cells = vec![
             Cell::new(&row.rollup),
             Cell::new(&row.event),
@@ -88,7 +109,8 @@ fn table(report: &Report) -> Table {
     table
 }
 
-fn right(text: String) -> Cell {
+/// A cell of a table of numbers.
+pub(crate) fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
@@ -96,7 +118,8 @@ fn amount(row: &ReportRow, number: i128) -> String {
     row.unit.as_ref().map_or_else(|| number.to_string(), |unit| unit.format(number))
 }
 
-const fn measure_name(measure: Measure) -> &'static str {
+/// What people call a measure.
+pub(crate) const fn measure_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Count => "events",
         Measure::Money => "money",

@@ -43,6 +43,8 @@ pub enum Reason {
     Late,
     /// A second delivery that only one of the two recognised.
     Duplicate,
+    /// A second delivery with other content, which only one of the two counted: the ids are the same, the facts are not.
+    Conflicting,
     /// Dated too far in the future for speed to trust; batch counts it on its day.
     Future,
     /// Could not be read as an event; neither counted it.
@@ -59,9 +61,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Late,
         Reason::Duplicate,
+        Reason::Conflicting,
         Reason::Future,
         Reason::Unreadable,
         Reason::UnknownTenant,
@@ -76,6 +79,7 @@ impl Reason {
         match self {
             Reason::Late => "late",
             Reason::Duplicate => "duplicate",
+            Reason::Conflicting => "conflicting",
             Reason::Future => "future",
             Reason::Unreadable => "unreadable",
             Reason::UnknownTenant => "unknown_tenant",

@@ -66,13 +66,19 @@ impl Unit {
     /// Reads a sum as [`Self::format`] writes it, and in no other form.
     #[must_use]
     pub fn parse(&self, text: &str) -> Option<i128> {
-        let decimals = match self {
-            Unit::Currency(currency) => currency.exponent(),
-            Unit::Property(_) => PROPERTY_DECIMALS,
-        };
+        let decimals = self.decimals();
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let sum = format!("{whole}{fraction:0<width$}", width = usize::from(decimals)).parse().ok()?;
         (self.format(sum) == text).then_some(sum)
+    }
+
+    /// How many decimals [`Self::format`] shows at the most.
+    #[must_use]
+    pub fn decimals(&self) -> u16 {
+        match self {
+            Unit::Currency(currency) => currency.exponent(),
+            Unit::Property(_) => PROPERTY_DECIMALS,
+        }
     }
 
     /// The currency, if it is one.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,24 @@ impl Zone {
     #[must_use]
     pub fn day_of(&self, at: EventTime) -> Date {
         self.0.to_datetime(at.to_timestamp()).date()
+    }
+
+    /// What a clock in this zone shows at an instant: `09:30`.
+    #[must_use]
+    pub fn time_of_day(&self, at: EventTime) -> String {
+        let time = self.0.to_datetime(at.to_timestamp()).time();
+        format!("{:02}:{:02}", time.hour(), time.minute())
+    }
+
+    /// The instant at which a clock in this zone shows a date and time; of an hour that a clock change repeats, the
+    /// first one, of one that it skips, as much later.
+    #[must_use]
+    pub fn instant_of(&self, shown: DateTime) -> EventTime {
+        match self.0.to_timestamp(shown) {
+            Ok(instant) => EventTime::from_timestamp(instant),
+            // Only reachable within a day of years ±9999.
+            Err(_) => EventTime::from_timestamp(if shown.year() < 0 { Timestamp::MIN } else { Timestamp::MAX }),
+        }
     }
 
     /// The first instant of a calendar day; where a clock change skips midnight, the first instant after the gap.

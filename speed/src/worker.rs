@@ -168,7 +168,7 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
     let wrong = |store, address: &str, problem: String| Error::Address { store, address: address.to_owned(), problem };
     let client =
         ::redis::Client::open(redis.url.as_str()).map_err(|error| wrong("redis", &redis.url, error.to_string()))?;
-    let snapshots = Snapshots::open(&lake.url, &topic).map_err(|problem| wrong("the lake", &lake.url, problem))?;
+    let snapshots = Snapshots::open(lake, &topic).map_err(|problem| wrong("the lake", &lake.url, problem))?;
     let clickhouse = connect_clickhouse(clickhouse);
     let history = History::new(clickhouse.clone());
 

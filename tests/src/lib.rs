@@ -15,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod purchases;
 pub mod raw;
+pub mod s3;
 pub mod stack;
 pub mod world;
 

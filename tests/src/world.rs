@@ -91,6 +91,15 @@ impl World {
 
     /// The same with more tenants, who are named after this one.
     pub fn with_neighbours(stack: &Stack, tuning: &str, neighbours: &[&str]) -> Result<Self> {
+        Self::build(stack, tuning, neighbours, None)
+    }
+
+    /// The same with its lake and snapshots elsewhere.
+    pub fn with_lake(stack: &Stack, tuning: &str, lake: stores::Lake) -> Result<Self> {
+        Self::build(stack, tuning, &[], Some(lake))
+    }
+
+    fn build(stack: &Stack, tuning: &str, neighbours: &[&str], lake: Option<stores::Lake>) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string()[..10].to_owned();
         let folder = tempfile::tempdir()?;
         let tenant = format!("t{id}");
@@ -114,7 +123,7 @@ impl World {
                 user: None,
                 password: None,
             },
-            lake: stores::Lake { url: format!("file://{}", folder.path().join("store").display()) },
+            lake: lake.unwrap_or_else(|| stores::Lake::at(format!("file://{}", folder.path().join("store").display()))),
             catalog: Arc::new(catalog),
             tenant,
             write_key: write.key,

@@ -2,6 +2,10 @@
 
 #[path = "contracts/collect.rs"]
 mod collect;
+#[path = "contracts/conservation.rs"]
+mod conservation;
+#[path = "contracts/drill_down.rs"]
+mod drill_down;
 #[path = "contracts/raw.rs"]
 mod raw;
 #[path = "contracts/retention.rs"]
@@ -10,3 +14,5 @@ mod retention;
 mod serving;
 #[path = "contracts/sketch.rs"]
 mod sketch;
+#[path = "contracts/tie_out.rs"]
+mod tie_out;

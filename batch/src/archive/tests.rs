@@ -45,7 +45,7 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = stores::Lake { url: format!("file://{}", dir.path().display()) };
+        let store = stores::Lake::at(format!("file://{}", dir.path().display()));
         Self { dir, store }
     }
 

@@ -3,7 +3,9 @@
 
 mod error;
 mod progress;
+mod s3;
 mod schema;
+mod upkeep;
 
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::CommitProperties;
@@ -15,6 +17,7 @@ pub use self::error::LakeError;
 pub use self::progress::progress;
 pub(crate) use self::progress::progress_transactions;
 pub use self::schema::arrow_schema;
+pub use self::upkeep::{Compacted, KEEP_MIN, Vacuumed};
 
 /// The two tables, as they were when the lake was opened.
 #[derive(Clone, Debug)]
@@ -80,10 +83,11 @@ async fn open_table(store: &stores::Lake, name: &'static str, columns: &[Column]
     let location = format!("{}/{name}", store.url.trim_end_matches('/'));
     let not_usable =
         |error: deltalake::DeltaTableError| LakeError::Location { url: store.url.clone(), reason: error.to_string() };
+    s3::register();
     let url = deltalake::ensure_table_uri(&location).map_err(not_usable)?;
-    let mut table = deltalake::DeltaTableBuilder::from_url(url)
-        .and_then(deltalake::DeltaTableBuilder::build)
-        .map_err(not_usable)?;
+    let options = store.options().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let builder = deltalake::DeltaTableBuilder::from_url(url).map(|builder| builder.with_storage_options(options));
+    let mut table = builder.and_then(deltalake::DeltaTableBuilder::build).map_err(not_usable)?;
     if !table.verify_deltatable_existence().await.map_err(|error| LakeError::of(name, error))? {
         create(&table, name, columns).await?;
     }
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     fn store(dir: &tempfile::TempDir) -> stores::Lake {
-        stores::Lake { url: format!("file://{}", dir.path().display()) }
+        stores::Lake::at(format!("file://{}", dir.path().display()))
     }
 
     #[tokio::test]
@@ -146,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_scheme_is_named() {
-        let error = Lake::open(&stores::Lake { url: "gopher://x/y".to_owned() }).await.expect_err("no such store");
+        let error = Lake::open(&stores::Lake::at("gopher://x/y")).await.expect_err("no such store");
         assert!(error.to_string().contains("gopher://x/y"), "{error}");
         assert!(matches!(error, LakeError::Location { .. }), "{error}");
     }

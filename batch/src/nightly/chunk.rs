@@ -118,7 +118,8 @@ impl<'a> Chunk<'a> {
             groups.of_event(delivery.name, value, &mut scratch.others);
         }
         let counted = if counted { reconcile::Counted::Here } else { reconcile::Counted::Not };
-        let entry = Entry { fate, counted, amounts: &scratch.amounts, user };
+        let conflicting = self.firsts.is_conflicting(delivery.place);
+        let entry = Entry { fate, counted, conflicting, amounts: &scratch.amounts, user };
         for (group, other) in scratch.groups.iter().zip(&scratch.others) {
             if group == other {
                 self.evidence.entry((*group, start)).or_default().enter(&entry)?;

@@ -75,7 +75,7 @@ mod tests {
 
     /// Offset 0 counts. 1 repeats it, 2 says another amount, 3 another day; 4 and 5 are beside the point.
     async fn pinned(dir: &tempfile::TempDir) -> PinnedLake {
-        let store = stores::Lake { url: format!("file://{}", dir.path().display()) };
+        let store = stores::Lake::at(format!("file://{}", dir.path().display()));
         let messages = [("a", 5, 10), ("a", 5, 10), ("a", 5, 13), ("a", 5 + DAY, 10), ("b", 5, 1), ("b", 5, 1)];
         let messages: Vec<_> =
             (0..).zip(messages).map(|(offset, (id, at, minor))| (0, offset, message(id, at, minor))).collect();

@@ -162,6 +162,7 @@ impl Settling<'_> {
         let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
         let (version, run_id) = (counting.pinned.version(), run.id.to_string());
         self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
+        self.store.write_cut(&self.tenant.id, &run_id, self.topic, &counting.cut.fates.next_offsets).await?;
         self.store.write_settlements(&self.tenant.id, &run_id, version, settled_at, &run.settlements).await?;
         let days = run.settlements.iter().map(|day| day.day).chain(settled.keys().copied());
         let facts = RunFacts {

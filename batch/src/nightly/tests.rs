@@ -97,7 +97,7 @@ struct Counting {
 }
 
 async fn counting(dir: &tempfile::TempDir) -> Counting {
-    let store = stores::Lake { url: format!("file://{}", dir.path().display()) };
+    let store = stores::Lake::at(format!("file://{}", dir.path().display()));
     if std::fs::read_dir(dir.path()).expect("a folder").next().is_none() {
         let messages: Vec<_> =
             log().iter().map(|(partition, offset, event)| (*partition, *offset, event.encode())).collect();

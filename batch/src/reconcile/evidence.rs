@@ -41,6 +41,8 @@ pub struct Entry<'a> {
     pub fate: Fate,
     /// What the batch layer did with it.
     pub counted: Counted,
+    /// Whether the event was delivered with different contents: what is between its deliveries is no plain repetition.
+    pub conflicting: bool,
     /// What the event adds to sums.
     pub amounts: &'a [(Unit, i64)],
     /// The user of the event.
@@ -49,9 +51,11 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// What it adds to speed minus batch, and the reason; `None` if both did the same with it.
-    fn difference(&self) -> Option<(Reason, i128)> {
+    pub(crate) fn difference(&self) -> Option<(Reason, i128)> {
+        let again = if self.conflicting { Reason::Conflicting } else { Reason::Duplicate };
         match (self.fate, self.counted) {
-            (Fate::Accepted, Counted::Not) => Some((Reason::Duplicate, 1)),
+            (Fate::Accepted, Counted::Not) => Some((again, 1)),
+            (Fate::Refused(Reason::Duplicate), Counted::Here) => Some((again, -1)),
             (Fate::Accepted, Counted::Elsewhere) => Some((Reason::Overflow, 1)),
             (Fate::Elsewhere, Counted::Here) => Some((Reason::Overflow, -1)),
             (Fate::Refused(reason), Counted::Here) => Some((reason, -1)),

@@ -14,6 +14,9 @@
 //! | not yet seen | counted | -1 | `not_yet_seen` |
 //! | refused or not yet seen | not counted | 0 | |
 //!
+//! Where the deliveries of an event differ in content, `duplicate` is `conflicting`: counting another one of them changes
+//! sums, and neither layer can know which one is right.
+//!
 //! The same with its amounts for sums. Distinct users are sets on both sides: who is in only one of them has a
 //! delivery that tells why, and the sketch's own error is known exactly, because batch builds the same sketch over the
 //! users that speed accepted. So the **residual** must be 0 for every measure of every cell of grain `1d`. Whatever
@@ -27,7 +30,7 @@ mod wire;
 
 pub use self::evidence::{Drift, Entry, Evidence, Reasons};
 pub use self::fate::{Counted, Fate, Fates};
-pub use self::load::load;
+pub use self::load::{Which, load};
 pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
 
 #[cfg(test)]

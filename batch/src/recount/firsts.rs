@@ -78,7 +78,6 @@ impl FirstDeliveries {
     }
 
     /// Whether the event of a delivery of these days was delivered with different contents.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reconciliation is to tell contradictions from repetitions"))]
     pub(crate) fn is_conflicting(&self, place: Place) -> bool {
         self.conflicting.contains(place)
     }

@@ -222,7 +222,8 @@ impl SpeedCut {
     }
 }
 
-async fn read_progress(store: &Store, topic: &str) -> Result<BTreeMap<i32, i64>, StoreError> {
+/// How far the speed layer is in its tables: the first offset of every partition that it has not counted.
+pub(super) async fn read_progress(store: &Store, topic: &str) -> Result<BTreeMap<i32, i64>, StoreError> {
     let query = store
         .query("SELECT partition, next_offset FROM speed_progress FINAL WHERE topic = {topic:String}")
         .param("topic", topic);

@@ -9,7 +9,7 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::settlement::State;
 use reckon_schemas::time::EventTime;
 
-use super::calendar::day_of_number;
+use super::calendar::{day_number, day_of_number};
 use super::rows::{StoredDriftRow, StoredSettlementRow};
 use super::{Store, StoreError};
 use crate::reconcile::{CellName, Drift};
@@ -41,6 +41,10 @@ pub(crate) struct StoredDay {
     /// When it was settled.
     pub(crate) settled_at: EventTime,
 }
+
+/// What a `Date32` can hold: 1900-01-01 to 2299-12-31.
+const DAY_NUMBER_MIN: i32 = -25_567;
+const DAY_NUMBER_MAX: i32 = 120_529;
 
 const RUN_COLUMNS: &str = "day, state, toUnixTimestamp64Micro(window_end) AS window_end, deliveries, events, \
      lake_version, content_hash";
@@ -152,19 +156,27 @@ impl Store {
         .await
     }
 
-    /// Distinct users over all days of a run, exact.
+    /// Distinct users over all days of a run, or on one of them, exact.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn users_of_run(&self, tenant: &TenantId, run_id: &str) -> Result<u64, StoreError> {
+    pub(crate) async fn users_of_run(
+        &self,
+        tenant: &TenantId,
+        run_id: &str,
+        day: Option<Date>,
+    ) -> Result<u64, StoreError> {
         let query = self
             .query(
                 "SELECT uniqExact(user_key) FROM settled_users \
-                 WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND run_id = {run_id:String}",
+                 WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND run_id = {run_id:String} \
+                 AND day >= toDate32({first:Int32}) AND day <= toDate32({last:Int32})",
             )
             .param("tenant", tenant.as_str())
             .param("rollup", Rollup::TOTAL)
-            .param("run_id", run_id);
+            .param("run_id", run_id)
+            .param("first", day.map_or(DAY_NUMBER_MIN, day_number))
+            .param("last", day.map_or(DAY_NUMBER_MAX, day_number));
         let mut users = 0;
         self.read("count the users of a run", query, |count: u64| {
             users = count;
@@ -175,7 +187,8 @@ impl Store {
     }
 }
 
-fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
+/// A stored row as it was computed.
+pub(super) fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
     let incompatible = |error: &dyn std::fmt::Display| StoreError::Incompatible(format!("a row of drift: {error}"));
     let unit = match row.currency.as_str() {
         "" => None,

@@ -1,21 +1,33 @@
 //! ClickHouse as the batch layer uses it: what the speed layer counted is read, what was settled is written and read
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
+mod breaks;
 mod calendar;
 mod conflicts;
 mod content;
 mod cut;
+mod drill;
 mod history;
 mod rows;
 mod store;
 mod write;
 
+pub(crate) use self::breaks::{BreakRow, Found};
 pub(crate) use self::conflicts::Conflict;
 pub(crate) use self::content::content_hash;
 pub(crate) use self::cut::SpeedCut;
+pub(crate) use self::drill::{CellPart, Evidence};
 pub(crate) use self::history::Previous;
 pub(crate) use self::store::Store;
 pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
+
+/// The versions of the lake that settlements were counted from, whichever tenant's: whoever reproduces one reads its version.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub async fn settled_versions(clickhouse: &reckon_schemas::stores::ClickHouse) -> Result<Vec<u64>, StoreError> {
+    Store::new(clickhouse).settled_versions().await
+}
 
 /// Why ClickHouse did not do as asked.
 #[derive(Debug, thiserror::Error)]

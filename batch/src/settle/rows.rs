@@ -125,3 +125,30 @@ pub(super) struct ExceptionRow {
     pub(super) offset: u64,
     pub(super) reason: String,
 }
+
+#[derive(Row, Serialize)]
+pub(super) struct CutRow<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) run_id: &'a str,
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) next_offset: u64,
+}
+
+#[derive(Row, Deserialize)]
+pub(super) struct ExceptionGrainRow {
+    pub(super) partition: i32,
+    pub(super) offset: u64,
+    pub(super) reason: String,
+    pub(super) missed: String,
+}
+
+#[derive(Row, Deserialize)]
+pub(super) struct CellPartRow {
+    pub(super) window_start: i64,
+    pub(super) window_end: i64,
+    pub(super) partition: i32,
+    pub(super) version: u64,
+    pub(super) count: u64,
+    pub(super) money: Sums,
+}

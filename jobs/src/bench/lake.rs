@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 
 /// The lake of a benchmark's folder.
 pub(super) fn store(dir: &Path) -> stores::Lake {
-    stores::Lake { url: format!("file://{}", dir.display()) }
+    stores::Lake::at(format!("file://{}", dir.display()))
 }
 
 /// Fills an empty lake.

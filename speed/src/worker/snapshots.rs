@@ -10,6 +10,7 @@ use std::time::Instant;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use reckon_schemas::stores::Lake;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +54,9 @@ impl Snapshots {
     ///
     /// # Errors
     /// What is wrong with the address.
-    pub(crate) fn open(lake_url: &str, topic: &str) -> Result<Self, String> {
-        let url = lake_url.parse().map_err(|error| format!("{error}"))?;
-        let (store, root) = object_store::parse_url(&url).map_err(|error| error.to_string())?;
+    pub(crate) fn open(lake: &Lake, topic: &str) -> Result<Self, String> {
+        let url = lake.url.parse().map_err(|error| format!("{error}"))?;
+        let (store, root) = object_store::parse_url_opts(&url, lake.options()).map_err(|error| error.to_string())?;
         Ok(Self { store: store.into(), folder: root.join("snapshots").join(topic) })
     }
 
@@ -140,7 +141,7 @@ mod tests {
     }
 
     fn snapshots(folder: &std::path::Path) -> Snapshots {
-        Snapshots::open(&format!("file://{}", folder.display()), "events").expect("a folder")
+        Snapshots::open(&Lake::at(format!("file://{}", folder.display())), "events").expect("a folder")
     }
 
     #[tokio::test]
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_refused() {
-        assert!(Snapshots::open("nowhere", "events").is_err());
-        assert!(Snapshots::open("ftp://x", "events").is_err());
+        assert!(Snapshots::open(&Lake::at("nowhere"), "events").is_err());
+        assert!(Snapshots::open(&Lake::at("ftp://x"), "events").is_err());
     }
 }

@@ -1,0 +1,121 @@
+//! The pure part: which deliveries make a cell's drift, and by how much.
+
+use std::collections::BTreeMap;
+
+use reckon_schemas::cell::{DimensionValues, OTHER_VALUE, Rollup, read_amounts};
+use reckon_schemas::settlement::Reason;
+use reckon_schemas::sums::{SumOverflow, Unit};
+
+use crate::named::Named;
+use crate::reconcile::{Counted, Entry, Fate, Fates};
+
+/// Which cells of a rollup are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// The rollup.
+    pub(crate) rollup: Rollup,
+    /// The event's name; any if absent.
+    pub(crate) event: Option<String>,
+    /// Values of some of its dimensions; of the others, any.
+    pub(crate) values: BTreeMap<String, String>,
+}
+
+impl Selection {
+    /// Whether a cell is asked for; its values are in the order of the rollup's dimensions.
+    pub(crate) fn has(&self, event: &str, values: &[String]) -> bool {
+        let dimensions = self.rollup.dimensions().iter().zip(values);
+        self.event.as_deref().is_none_or(|asked| asked == event)
+            && dimensions.into_iter().all(|(name, value)| self.values.get(name).is_none_or(|asked| asked == value))
+    }
+}
+
+/// What one delivery adds to speed minus batch in one cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Contribution<'a> {
+    /// Why.
+    pub(crate) reason: Reason,
+    /// +1 if only speed counted it there, -1 if only batch did.
+    pub(crate) sign: i128,
+    /// The values of the cell's dimensions.
+    pub(crate) dimensions: Vec<String>,
+    /// The delivery.
+    pub(crate) delivery: &'a Named,
+    /// What it adds to sums, before the sign.
+    pub(crate) amounts: Vec<(Unit, i64)>,
+}
+
+/// The cell of a delivery's own values, and the one that the speed layer counts it in: another one if a dimension had
+/// too many values.
+pub(crate) fn cells_of(rollup: &Rollup, delivery: &Named, overflowed: &[String]) -> (Vec<String>, Vec<String>) {
+    let values = |is_other: &dyn Fn(&str) -> bool| {
+        let mut encoded = String::new();
+        let value = |name: &str| if is_other(name) { Some(OTHER_VALUE) } else { delivery.property(name) };
+        rollup.encode_properties(value, &mut encoded);
+        DimensionValues::from_encoded(encoded).values(rollup.dimensions().len())
+    };
+    (values(&|_| false), values(&|name| overflowed.iter().any(|dimension| dimension == name)))
+}
+
+/// Every delivery that makes a difference to one of the selected cells, in the order of the log.
+pub(crate) fn contributions<'a>(
+    deliveries: &'a [Named],
+    fates: &Fates,
+    selection: &Selection,
+    summed: &[Unit],
+) -> Vec<Contribution<'a>> {
+    let mut found = Vec::new();
+    for delivery in deliveries {
+        let (partition, offset) = (delivery.place.partition, delivery.place.offset);
+        let fate = fates.of(partition, offset);
+        let overflowed = if fate == Fate::Accepted { fates.overflowed(partition, offset) } else { &[] };
+        let (own, other) = cells_of(&selection.rollup, delivery, overflowed);
+        let first = delivery.is_first();
+        let counted = if first { Counted::Here } else { Counted::Not };
+        let entries = if own == other {
+            vec![(own, fate, counted)]
+        } else {
+            let there = if first { Counted::Elsewhere } else { Counted::Not };
+            vec![(own, Fate::Elsewhere, counted), (other, fate, there)]
+        };
+        for (dimensions, fate, counted) in entries {
+            let entry = Entry { fate, counted, conflicting: delivery.conflicting, amounts: &[], user: None };
+            let Some((reason, sign)) = entry.difference() else { continue };
+            if selection.has(&delivery.name, &dimensions) {
+                let mut amounts = Vec::new();
+                read_amounts(delivery.money, |name| delivery.property(name), summed, &mut amounts);
+                found.push(Contribution { reason, sign, dimensions, delivery, amounts });
+            }
+        }
+    }
+    found
+}
+
+/// Amounts by unit (`None`: events) and reason; what adds up to nothing is left out. A conflict is entered as the
+/// duplicate that it is, too: whether an event is in conflict may become known after a run.
+pub(crate) type Shares = BTreeMap<(Option<Unit>, Reason), i128>;
+
+/// The reason that a share is entered under.
+pub(crate) fn as_shared(reason: Reason) -> Reason {
+    if reason == Reason::Conflicting { Reason::Duplicate } else { reason }
+}
+
+/// What contributions add up to.
+///
+/// # Errors
+/// [`SumOverflow`] if a sum leaves 128 bits.
+pub(crate) fn shares(contributions: &[Contribution<'_>]) -> Result<Shares, SumOverflow> {
+    let mut shares = Shares::new();
+    for contribution in contributions {
+        let mut add = |unit: Option<Unit>, amount: i128| {
+            let share = shares.entry((unit, as_shared(contribution.reason))).or_insert(0);
+            *share = share.checked_add(contribution.sign * amount).ok_or(SumOverflow)?;
+            Ok(())
+        };
+        add(None, 1)?;
+        for (unit, amount) in &contribution.amounts {
+            add(Some(unit.clone()), i128::from(*amount))?;
+        }
+    }
+    shares.retain(|_, share| *share != 0);
+    Ok(shares)
+}
