@@ -1,8 +1,15 @@
 //! The truth: archive the log into the lake, recount it exactly, reconcile, settle
 
 pub mod archive;
+pub mod close;
+pub mod forecast;
+pub mod gate;
 pub mod lake;
+mod lock;
+pub mod manifest;
 pub mod nightly;
+mod objects;
 pub mod reconcile;
 pub mod recount;
 pub mod settle;
+pub mod verify;

@@ -24,7 +24,7 @@ struct DayTotals {
 }
 
 /// The count of a few days.
-pub(super) struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     tenant: &'a Tenant,
     summed: Vec<Unit>,
     cut: &'a SpeedCut,
@@ -46,18 +46,18 @@ struct Scratch {
 }
 
 /// A chunk when all of its deliveries were taken.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// The cells, with their users.
-    pub(super) cells: Cells,
+    pub(crate) cells: Cells,
     /// The drift of all cells of grain `1d`.
-    pub(super) drift: Vec<DayCell>,
+    pub(crate) drift: Vec<DayCell>,
     /// One for each day.
-    pub(super) settlements: Vec<Settlement>,
+    pub(crate) settlements: Vec<Settlement>,
 }
 
 impl<'a> Chunk<'a> {
     /// Nothing taken yet, of these days.
-    pub(super) fn new(tenant: &'a Tenant, days: &[Date], cut: &'a SpeedCut, firsts: &'a FirstDeliveries) -> Self {
+    pub(crate) fn new(tenant: &'a Tenant, days: &[Date], cut: &'a SpeedCut, firsts: &'a FirstDeliveries) -> Self {
         let zone = &tenant.time_zone;
         let window = |day: Date| Window { grain: Grain::Day, start: zone.day_start(day), end: zone.day_end(day) };
         let totals = |day: &Date| (window(*day).start, (*day, window(*day), DayTotals::default()));
@@ -78,7 +78,7 @@ impl<'a> Chunk<'a> {
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum leaves 128 bits.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         delivery: &Delivery<'_>,
         groups: &mut Groups,
@@ -128,7 +128,7 @@ impl<'a> Chunk<'a> {
     ///
     /// # Errors
     /// [`Error::Broken`] if a difference leaves 128 bits.
-    pub(super) fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
+    pub(crate) fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
         let drift = self.compare()?;
         let mut residual_cells: HashMap<Date, u64> = HashMap::new();
         for cell in drift.iter().filter(|cell| cell.drifts.iter().any(|drift| drift.residual != 0)) {
@@ -152,6 +152,7 @@ impl<'a> Chunk<'a> {
                 events: totals.events,
                 content_hash,
                 residual_cells: residual_cells.get(day).copied().unwrap_or(0),
+                generation: settled.get(day).map_or(0, |previous| previous.generation),
             }
         });
         let settlements = settlements.collect();

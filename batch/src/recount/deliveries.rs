@@ -26,6 +26,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) position: Position,
     /// The key of its event.
     pub(crate) key: u128,
+    /// The id that the key stands for.
+    pub(crate) id: &'a str,
     /// When the event happened.
     pub(crate) occurred_at: EventTime,
     /// The event's name.
@@ -133,6 +135,7 @@ impl<'a> Deliveries<'a> {
         Ok(Delivery {
             position,
             key,
+            id: self.keys.ids.value(row),
             occurred_at: EventTime(self.occurred_us.value(row)),
             name: self.names.value(row),
             user,

@@ -1,19 +1,29 @@
 //! ClickHouse as the batch layer uses it: what the speed layer counted is read, what was settled is written and read
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
+mod adjustments;
 mod calendar;
+mod cells;
+mod changes;
 mod content;
 mod cut;
 mod history;
+mod periods;
+mod published;
 mod rows;
 mod store;
 mod write;
 
-pub(crate) use self::content::content_hash;
+pub(crate) use self::adjustments::{Adjustment, AdjustmentRow};
+pub(crate) use self::calendar::{day_number, day_of_number};
+pub(crate) use self::cells::{StoredCellRow, StoredUsersRow};
+pub(crate) use self::changes::ChangeRow;
+pub(crate) use self::content::{content_hash, empty_day_hash};
 pub(crate) use self::cut::SpeedCut;
 pub(crate) use self::history::Previous;
+pub(crate) use self::periods::{ClosedPeriod, PeriodDay, PeriodEntry};
 pub(crate) use self::store::Store;
-pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
+pub(crate) use self::write::{ChunkRows, DayCell, RunStamp, Settlement};
 
 /// Why ClickHouse did not do as asked.
 #[derive(Debug, thiserror::Error)]
