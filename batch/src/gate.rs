@@ -54,7 +54,9 @@ fn judge(tenant: &Tenant, date: Date, first: Option<Date>, last: Option<Date>, d
     let is_final = before_all || (day.is_some() && within_horizon);
     let reason = match (&day, last) {
         _ if is_final => String::new(),
-        (Some(_), Some(last)) => format!("{date} is settled, but an earlier day is not: everything is settled up to {last}"),
+        (Some(_), Some(last)) => {
+            format!("{date} is settled, but an earlier day is not: everything is settled up to {last}")
+        }
         (_, Some(last)) => format!("{date} is not settled; everything is settled up to {last}"),
         (_, None) => "nothing of this tenant is settled".to_owned(),
     };

@@ -5,16 +5,22 @@
 
 mod bench;
 mod catalog_watch;
+mod changes;
 mod child;
 mod cli;
+mod close;
 mod config;
 mod demo;
 mod exit;
+mod final_gate;
+mod forecast;
 mod keys;
+mod lineage;
 mod load;
 mod logs;
 mod metrics;
 mod nightly;
+mod owner;
 mod parts;
 mod prepare;
 mod progress;
@@ -22,6 +28,7 @@ mod raw;
 mod report;
 mod shutdown;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 

@@ -207,7 +207,14 @@ fn fingerprint(adjustments: &[Adjustment]) -> String {
         let sums: Vec<String> = one.sums.iter().map(|(unit, sum)| format!("{unit} {sum}")).collect();
         text.push_str(&format!(
             "{:032x} {} {:?} {:?} {:?} {} {} {} {:032x}\n",
-            one.event_key, one.day, one.rollup, one.event, one.dimensions, one.partition, one.offset, sums.join(" "),
+            one.event_key,
+            one.day,
+            one.rollup,
+            one.event,
+            one.dimensions,
+            one.partition,
+            one.offset,
+            sums.join(" "),
             one.user_key
         ));
     }

@@ -59,8 +59,7 @@ impl Checklist {
         let in_lake = |day: &Date| facts.deliveries.get(day).copied().unwrap_or(0);
         let settle_after = i64::try_from(facts.settle_after.as_micros()).unwrap_or(i64::MAX);
         let days: Vec<Date> = facts.period.days().collect();
-        let not_over =
-            named(days.iter().filter(|day| facts.zone.day_end(**day).plus_micros(settle_after) > facts.now));
+        let not_over = named(days.iter().filter(|day| facts.zone.day_end(**day).plus_micros(settle_after) > facts.now));
         let unsettled = named(days.iter().filter(|day| {
             // Before the tenant's first event there is nothing to settle.
             let before_all = facts.first_known.is_some_and(|first| **day < first) && in_lake(day) == 0;
@@ -172,10 +171,10 @@ mod tests {
         fn good() -> Self {
             let period: Period = "2026-10".parse().expect("a month");
             // The tenant began on the third.
-            let days = period.days().filter(|day| *day >= date(2026, 10, 3));
+            let days: Vec<Date> = period.days().filter(|day| *day >= date(2026, 10, 3)).collect();
             Self {
-                settled: days.clone().map(settled).collect(),
-                deliveries: days.map(|day| (day, 10)).collect(),
+                settled: days.iter().copied().map(settled).collect(),
+                deliveries: days.into_iter().map(|day| (day, 10)).collect(),
                 now: "2026-11-02T00:00:00Z",
                 conflicts: 0,
             }
@@ -220,7 +219,10 @@ mod tests {
         scene.conflicts = 4;
         assert_eq!(scene.open(), [("settled", 1), ("unchanged", 1), ("residuals", 2), ("conflicts", 4)]);
         let text = scene.draw().open_items();
-        assert!(text.contains("2026-10-13") && text.contains("2026-10-20") && text.contains("reckon nightly"), "{text}");
+        assert!(
+            text.contains("2026-10-13") && text.contains("2026-10-20") && text.contains("reckon nightly"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -135,10 +135,7 @@ mod tests {
     }
 
     fn border(period: &str, next_offset: i64) -> Border {
-        Border {
-            period: period.parse().expect("a month"),
-            next_offsets: BTreeMap::from([(0, next_offset)]),
-        }
+        Border { period: period.parse().expect("a month"), next_offsets: BTreeMap::from([(0, next_offset)]) }
     }
 
     /// The keys that are posted for October, which was closed at offset 10, of these deliveries.

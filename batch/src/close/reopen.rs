@@ -98,12 +98,8 @@ async fn reopen_locked(
             ..day
         })
         .collect();
-    let action = Action::Reopened(Reopened {
-        period,
-        generation,
-        signed_by: signed_by.to_owned(),
-        reason: reason.to_owned(),
-    });
+    let action =
+        Action::Reopened(Reopened { period, generation, signed_by: signed_by.to_owned(), reason: reason.to_owned() });
     let appended = manifest::append(objects, tenant, Uuid::now_v7(), at.to_timestamp(), action).await;
     let manifest = appended.map_err(nightly::Error::from)?;
     let entry = PeriodEntry {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use deltalake::DeltaTable;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use reckon_schemas::ids::TenantId;
 use sha2::{Digest, Sha256};
 

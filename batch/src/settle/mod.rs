@@ -14,10 +14,9 @@ mod rows;
 mod store;
 mod write;
 
-pub(crate) use self::adjustments::{Adjustment, AdjustmentRow};
-pub(crate) use self::calendar::{day_number, day_of_number};
+pub(crate) use self::adjustments::Adjustment;
+pub(crate) use self::calendar::day_of_number;
 pub(crate) use self::cells::{StoredCellRow, StoredUsersRow};
-pub(crate) use self::changes::ChangeRow;
 pub(crate) use self::content::{content_hash, empty_day_hash};
 pub(crate) use self::cut::SpeedCut;
 pub(crate) use self::history::Previous;

@@ -302,10 +302,16 @@ impl Store {
         .await?;
         let mut counts = [0_u64; 2];
         let statements = [
-            ("conflicts", "SELECT count() FROM conflicts WHERE tenant = {tenant:String} \
-              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}"),
-            ("ledger_breaks", "SELECT count() FROM ledger_breaks WHERE tenant = {tenant:String} AND state = 'open' \
-              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}"),
+            (
+                "conflicts",
+                "SELECT count() FROM conflicts WHERE tenant = {tenant:String} \
+              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}",
+            ),
+            (
+                "ledger_breaks",
+                "SELECT count() FROM ledger_breaks WHERE tenant = {tenant:String} AND state = 'open' \
+              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}",
+            ),
         ];
         for ((table, sql), count) in statements.into_iter().zip(&mut counts) {
             if tables.iter().any(|name| name == table) {

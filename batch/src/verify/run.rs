@@ -83,8 +83,7 @@ async fn verify(
         found.find(Finding { what: "settlement", place: run_id.to_owned(), stored, expected });
         return Ok(found);
     }
-    let published: BTreeMap<Date, &str> =
-        counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
+    let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
     let days: Vec<Date> = published.keys().copied().collect();
     for days in pieces(&days, &deliveries, CHUNK_DELIVERIES) {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
