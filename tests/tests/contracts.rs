@@ -1,7 +1,11 @@
 //! Contracts: what one layer writes, another reads, on real servers.
 
+#[path = "contracts/close.rs"]
+mod close;
 #[path = "contracts/collect.rs"]
 mod collect;
+#[path = "contracts/lineage.rs"]
+mod lineage;
 #[path = "contracts/raw.rs"]
 mod raw;
 #[path = "contracts/retention.rs"]
