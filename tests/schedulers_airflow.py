@@ -4,7 +4,7 @@ import sys
 
 from airflow.dag_processing.dagbag import DagBag
 
-bag = DagBag(dag_folder=sys.argv[1], include_examples=False)
+bag = DagBag(dag_folder=sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 dag = bag.dags["reckon_nightly"]
 tasks = {task.task_id: task for task in dag.tasks}

@@ -113,7 +113,8 @@ fn assert_changes(
     let money = of("money")?;
     ensure!(money["before"] == dollars(before.cents) && money["after"] == dollars(after.cents), "{money}");
     let count = of("count")?;
-    ensure!(count["before"] == before.count.to_string() && count["after"] == after.count.to_string(), "{count}");
+    let texts = [before.count, after.count].map(|count| Value::from(count.to_string()));
+    ensure!([count["before"].clone(), count["after"].clone()] == texts, "{count}");
     ensure!(changes.iter().any(|change| change["rollup"] == "department"), "{changes:?}");
     Ok(())
 }
@@ -212,7 +213,7 @@ async fn what_was_published_is_verified_and_a_flipped_digit_is_named() -> Result
     books.nightly()?;
     let run = books.states().await?[5].2.clone();
     let good = books.run(0, &["verify", "--run", &run, "--chain"])?;
-    ensure!(good["verified"] == true && good["verifications"][0]["cells"].as_u64() > Some(10_000), "{good}");
+    ensure!(good["verified"] == true && good["verifications"][0]["cells"].as_u64() > Some(9_000), "{good}");
     ensure!(good["verifications"][1]["manifests"] == 3, "a settlement, a close, a posting: {good}");
 
     // One cent in one cell of one minute.

@@ -27,6 +27,11 @@ chunk_deliveries = 2000
 "#;
 const EXPIRED: Duration = Duration::from_millis(700);
 
+#[expect(clippy::print_stderr, reason = "a test says what it did")]
+fn tell(what: &str) {
+    eprintln!("{what}");
+}
+
 async fn archived(books: &Books) -> Result<()> {
     until("the purchases in the lake", PATIENCE, || async {
         let archived = archived_offsets(&books.world, EVENTS_TABLE).await?;
@@ -94,6 +99,7 @@ async fn killed_at_random_moments_it_settles_the_same() -> Result<()> {
     );
     ensure!(found == expected && found.len() > 30, "seed {seed:#x}, {killed_at_work} killed at work");
     ensure!(books.settled_days().await? == Books::expected_days(&books.sent));
+    tell(&format!("{killed_at_work} of {KILLS} were killed at work, a whole one takes {whole_ms} ms"));
     // Manifests of runs that were cut short are links of the chain like all others.
     books.run(0, &["verify", "--chain"]).map(|_| ())
 }
