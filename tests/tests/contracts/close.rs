@@ -150,7 +150,10 @@ async fn late_events_of_a_closed_month_are_adjustments_once_each() -> Result<()>
     // A job from before the close that comes back writes what nobody sees.
     books
         .tamper(
-            "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events,              lake_version, content_hash, residual_cells, settled_at)              SELECT tenant, day, 'stale', 'restated', window_start, window_end, 1, 1, 1, 'x', 0, now64(6) + 3600              FROM settlements_current WHERE day = '2026-03-20'",
+            "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
+             lake_version, content_hash, residual_cells, settled_at) \
+             SELECT tenant, day, 'stale', 'restated', window_start, window_end, 1, 1, 1, 'x', 0, now64(6) + 3600 \
+             FROM settlements_current WHERE day = '2026-03-20'",
         )
         .await?;
     ensure!(books.states().await? == states);
