@@ -23,7 +23,7 @@ commit_interval = "200ms"
 archive_wait = "60s"
 speed_wait = "0s"
 lock_expiry = "600ms"
-chunk_deliveries = 2000
+chunk_deliveries = 200
 "#;
 const EXPIRED: Duration = Duration::from_millis(700);
 
@@ -45,6 +45,25 @@ async fn contents(world: &World, database: &str) -> Result<Vec<(String, String)>
     let client = world.clickhouse_client().with_database(database);
     let sql = "SELECT toString(day), content_hash FROM settlements_current ORDER BY day";
     Ok(client.query(sql).fetch_all().await?)
+}
+
+/// Every day that can be seen has the cells and users that its settlement stands for.
+async fn assert_whole(world: &World) -> Result<()> {
+    let torn: Vec<(String, u64, u64, u64, u64)> = world
+        .clickhouse_client()
+        .query(
+            "SELECT toString(day), any(events) AS expected, sum(cells.count) AS counted, sum(cells.users_exact), \
+             sum(keys.users) AS found FROM settlements_current \
+             LEFT JOIN (SELECT day, run_id, count, users_exact FROM settled_cells_raw \
+                        WHERE `rollup` = 'total' AND grain = '1d') AS cells USING (day, run_id) \
+             LEFT JOIN (SELECT day, run_id, count() AS users FROM settled_users \
+                        WHERE `rollup` = 'total' GROUP BY day, run_id) AS keys USING (day, run_id) \
+             GROUP BY day HAVING expected != counted OR sum(cells.users_exact) != found ORDER BY day",
+        )
+        .fetch_all()
+        .await?;
+    ensure!(torn.is_empty(), "days that can be seen and are not whole: {torn:?}");
+    Ok(())
 }
 
 async fn visible_runs(world: &World) -> Result<u64> {
@@ -85,6 +104,8 @@ async fn killed_at_random_moments_it_settles_the_same() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..=whole_ms))).await;
         killed_at_work += usize::from(!nightly.has_ended()?);
         nightly.kill()?;
+        // Before anything could heal it: what can be seen is whole.
+        assert_whole(&books.world).await.with_context(|| format!("seed {seed:#x}, life {life}"))?;
         tokio::time::sleep(EXPIRED).await;
     }
     ensure!(killed_at_work >= KILLS / 2, "only {killed_at_work} of {KILLS} were killed at work: not a test");
