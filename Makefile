@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reckon/target
 RECKON := $(CARGO_TARGET_DIR)/release/reckon
 
-.PHONY: help install ui build demo check test soak bench-speed bench-batch format clean
+.PHONY: help install ui build demo check test test-airflow soak bench-speed bench-batch format clean
 
 help: ## What there is to type
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -29,6 +29,9 @@ check: ui ## Formatting, lints, docs, repository rules, licences, spelling, unus
 test: build ## Every test, the ones on real servers included
 	@deploy/local/install --with-tests
 	@tests/run $(RECKON)
+
+test-airflow: ## The example DAG in a real Airflow, and the other schedulers' examples (the first time installs it)
+	@tests/schedulers --airflow
 
 soak: build ## The faults of the speed layer, played long: what was injected and survived, in at most 20 minutes
 	@tests/soak

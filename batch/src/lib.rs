@@ -1,12 +1,19 @@
 //! The truth: archive the log into the lake, recount it exactly, reconcile, settle
 
 pub mod archive;
+pub mod close;
 pub mod conservation;
 pub mod explain;
+pub mod forecast;
+pub mod gate;
 pub mod lake;
+mod lock;
+pub mod manifest;
 mod named;
 pub mod nightly;
+mod objects;
 pub mod reconcile;
 pub mod recount;
 pub mod settle;
 pub mod tie_out;
+pub mod verify;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{Expr, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake::DeltaTable;
@@ -97,15 +98,8 @@ pub(crate) async fn deliveries(
     wanted: &[&str],
 ) -> Result<Vec<Named>, RecountError> {
     let rows = rows_of(table, tenant).await?;
-    let date = |at: i64| {
-        let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
-        lit(ScalarValue::Date32(Some(day)))
-    };
-    let first_date = ident("event_date").gt_eq(date(span.start.0));
-    let last_date = ident("event_date").lt_eq(date(span.end.0.saturating_sub(1)));
     let mut found = Vec::new();
-    read(rows.clone().filter(first_date.and(last_date))?, &COLUMNS, |batch| take(batch, &span, wanted, &mut found))
-        .await?;
+    read(dated(rows.clone(), &span)?, &COLUMNS, |batch| take(batch, &span, wanted, &mut found)).await?;
     // An event of this span may have been delivered first with another date.
     let mut firsts: HashMap<String, Place> = HashMap::with_capacity(found.len());
     for delivery in &found {
@@ -130,6 +124,28 @@ pub(crate) async fn deliveries(
     Ok(found)
 }
 
+/// Calls back with every delivery of a tenant whose event happened in a span, in no order, one at a time; each passes for
+/// its event's first one. Of its properties it has those in `wanted`.
+///
+/// # Errors
+/// [`RecountError`], or what the callback returns.
+pub(crate) async fn each<E: From<RecountError>>(
+    table: &DeltaTable,
+    tenant: &TenantId,
+    span: Range<EventTime>,
+    wanted: &[&str],
+    mut receive: impl FnMut(Named) -> Result<(), E>,
+) -> Result<(), E> {
+    let rows = dated(rows_of(table, tenant).await?, &span)?;
+    let mut stream = stream(rows, &COLUMNS).await?;
+    let mut found = Vec::new();
+    while let Some(batch) = stream.next().await {
+        take(&batch.map_err(RecountError::from)?, &span, wanted, &mut found)?;
+        found.drain(..).try_for_each(&mut receive)?;
+    }
+    Ok(())
+}
+
 /// What is read, in this order; the first four make a place and an id.
 const COLUMNS: [&str; 10] = [
     "log_time",
@@ -151,12 +167,27 @@ async fn rows_of(table: &DeltaTable, tenant: &TenantId) -> Result<DataFrame, Rec
     Ok(rows.filter(ident("tenant").eq(lit(tenant.as_str())))?)
 }
 
+/// Those of rows that are filed under the dates of a span.
+fn dated(rows: DataFrame, span: &Range<EventTime>) -> Result<DataFrame, RecountError> {
+    let date = |at: i64| {
+        let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
+        lit(ScalarValue::Date32(Some(day)))
+    };
+    let first = ident("event_date").gt_eq(date(span.start.0));
+    let last = ident("event_date").lt_eq(date(span.end.0.saturating_sub(1)));
+    Ok(rows.filter(first.and(last))?)
+}
+
+async fn stream(rows: DataFrame, columns: &[&str]) -> Result<SendableRecordBatchStream, RecountError> {
+    Ok(rows.select(columns.iter().map(|name| typed(name)))?.execute_stream().await?)
+}
+
 async fn read(
     rows: DataFrame,
     columns: &[&str],
     mut receive: impl FnMut(&RecordBatch) -> Result<(), RecountError>,
 ) -> Result<(), RecountError> {
-    let mut stream = rows.select(columns.iter().map(|name| typed(name)))?.execute_stream().await?;
+    let mut stream = stream(rows, columns).await?;
     while let Some(batch) = stream.next().await {
         receive(&batch?)?;
     }

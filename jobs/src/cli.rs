@@ -12,7 +12,8 @@ use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
-    bench, conservation, demo, explain, keys, load, nightly, parts, prepare, raw, reconcile, shutdown, tie_out, upkeep,
+    bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, load, nightly, parts, prepare, raw,
+    reconcile, shutdown, tie_out, upkeep, verify,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -73,6 +74,20 @@ enum Command {
     Vacuum(upkeep::VacuumArguments),
     /// Match a payment provider's or general ledger's export to events.
     TieOut(tie_out::Arguments),
+    /// Close a month: show what is open, and if nothing is, lock its numbers under a signature.
+    Close(close::CloseArguments),
+    /// Open a closed month again, the latest first.
+    Reopen(close::ReopenArguments),
+    /// Print what restatements changed: old value, new value, run and reason, cell by cell.
+    Changes(changes::Arguments),
+    /// Print what came for closed months, and on which day it is posted.
+    Adjustments(changes::Arguments),
+    /// Count a published run again and compare, or check the chain of manifests.
+    Verify(verify::Arguments),
+    /// The gate for schedulers: exit code 0 if a day is final, 11 if it is not yet.
+    Final(final_gate::Arguments),
+    /// Estimate how complete a day is, and when.
+    Forecast(forecast::Arguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -132,6 +147,13 @@ impl Cli {
             Command::Compact => upkeep::compact(&settings).await,
             Command::Vacuum(arguments) => upkeep::vacuum(&settings, arguments).await,
             Command::TieOut(arguments) => tie_out::run(&settings, arguments, shutdown).await,
+            Command::Close(arguments) => close::close(&settings, arguments, shutdown).await,
+            Command::Reopen(arguments) => close::reopen(&settings, arguments, shutdown).await,
+            Command::Changes(arguments) => changes::changes(&settings, arguments).await,
+            Command::Adjustments(arguments) => changes::adjustments(&settings, arguments).await,
+            Command::Verify(arguments) => verify::run(&settings, arguments).await,
+            Command::Final(arguments) => final_gate::run(&settings, arguments, shutdown).await,
+            Command::Forecast(arguments) => forecast::run(&settings, arguments).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
             Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,

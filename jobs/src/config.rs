@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) raw: reckon_speed::raw::Tuning,
     pub(crate) archive: reckon_batch::archive::Tuning,
     pub(crate) nightly: reckon_batch::nightly::Tuning,
+    pub(crate) lineage: crate::lineage::Lineage,
     pub(crate) serve: reckon_serving::Tuning,
 }
 
@@ -60,6 +61,7 @@ impl Default for Settings {
             raw: Default::default(),
             archive: Default::default(),
             nightly: Default::default(),
+            lineage: Default::default(),
             serve: Default::default(),
         }
     }

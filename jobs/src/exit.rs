@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use reckon_batch::{nightly, tie_out};
+use reckon_batch::{close, nightly, tie_out};
 
 use crate::config::ConfigError;
 
@@ -18,6 +18,13 @@ pub(crate) enum Exit {
     /// 11: not final yet; ask again later.
     #[error("not final yet: {0}")]
     NotYetFinal(String),
+    /// 12: a period cannot be closed, because something on its checklist is open, or opened, because a later one is
+    /// closed.
+    #[error("{0}")]
+    Open(String),
+    /// 13: what is stored is not what was published.
+    #[error("verification failed: {0}")]
+    Mismatch(String),
     /// 20: the lake lacks records of the log, or has some twice.
     #[error("the lake does not hold the log: {0}")]
     NotConserved(String),
@@ -27,7 +34,7 @@ pub(crate) enum Exit {
     /// 78: the configuration is wrong; trying again changes nothing.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// 75: a server was away; trying again may help.
+    /// 75: a server was away, or another job holds the lock; trying again may help.
     #[error("{0:#}")]
     Retryable(anyhow::Error),
     /// 1: anything else.
@@ -42,10 +49,12 @@ Exit codes:
   99  nothing to do (Airflow reads it as skipped)
   10  unexplained drift: the exact numbers are stored, but something needs a person
   11  not final yet: ask again later
+  12  the period cannot be closed, or opened: the text says what is open
+  13  verification failed: what is stored is not what was published
   20  the lake lacks records of the log, or has some twice
   21  a ledger and the events do not agree: breaks are open
   78  the configuration is wrong
-  75  a server was away: try again
+  75  a server was away, or another job holds the lock: try again
    1  anything else
    2  the command line is wrong";
 
@@ -55,6 +64,8 @@ impl Exit {
             Exit::NothingToDo => 99,
             Exit::UnexplainedDrift(_) => 10,
             Exit::NotYetFinal(_) => 11,
+            Exit::Open(_) => 12,
+            Exit::Mismatch(_) => 13,
             Exit::NotConserved(_) => 20,
             Exit::OpenBreaks(_) => 21,
             Exit::Config(_) => 78,
@@ -70,6 +81,16 @@ impl Exit {
             other => tracing::error!(exit_code = self.code(), "{other}"),
         }
         ExitCode::from(self.code())
+    }
+}
+
+impl From<close::Error> for Exit {
+    fn from(error: close::Error) -> Self {
+        match error {
+            close::Error::Open(_) | close::Error::NotReopenable(_) => Exit::Open(error.to_string()),
+            close::Error::AlreadyClosed(_) => Exit::NothingToDo,
+            close::Error::Failed(error) => error.into(),
+        }
     }
 }
 

@@ -5,19 +5,25 @@
 
 mod bench;
 mod catalog_watch;
+mod changes;
 mod child;
 mod cli;
+mod close;
 mod config;
 mod conservation;
 mod demo;
 mod exit;
 mod explain;
 mod export;
+mod final_gate;
+mod forecast;
 mod keys;
+mod lineage;
 mod load;
 mod logs;
 mod metrics;
 mod nightly;
+mod owner;
 mod parts;
 mod prepare;
 mod progress;
@@ -28,6 +34,7 @@ mod shutdown;
 mod tie_out;
 mod upkeep;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 

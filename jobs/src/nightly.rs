@@ -4,13 +4,13 @@ use std::sync::Mutex;
 
 use indicatif::ProgressBar;
 use jiff::civil::Date;
-use reckon_batch::nightly::{self, Report};
+use reckon_batch::nightly::{self, Outcome, Report};
 use reckon_schemas::ids::TenantId;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::{prepare, progress, report};
+use crate::{lineage, owner, prepare, progress, report};
 
 /// Settles what is due and prints the reconciliation: a table, and as the last line the same as JSON.
 pub(crate) async fn settle(
@@ -20,6 +20,21 @@ pub(crate) async fn settle(
     full: bool,
     shutdown: CancellationToken,
 ) -> Result<Vec<Report>, Exit> {
+    let run = lineage::Run::start(settings, "nightly").await;
+    let mut outcome = Outcome::default();
+    let result = settle_and_print(settings, tenant, date, full, shutdown, &mut outcome).await;
+    run.end(&outcome.reports, &outcome.posted, &result).await;
+    result.map(|()| outcome.reports)
+}
+
+async fn settle_and_print(
+    settings: &Settings,
+    tenant: Option<TenantId>,
+    date: Option<Date>,
+    full: bool,
+    shutdown: CancellationToken,
+    outcome: &mut Outcome,
+) -> Result<(), Exit> {
     prepare::everything(settings, &shutdown).await?;
     let config = nightly::Config {
         kafka: settings.kafka.clone(),
@@ -27,18 +42,24 @@ pub(crate) async fn settle(
         lake: settings.lake.clone(),
         catalog: settings.read_catalog()?,
         tuning: settings.nightly.clone(),
+        owner: owner::of("nightly"),
     };
     let request = nightly::Request { tenant, date, full, now: jiff::Timestamp::now() };
     let bars = Bars::default();
-    let outcome = nightly::run(config, request, &bars, shutdown).await;
+    let ended = nightly::run(config, request, &bars, shutdown).await;
     bars.clear();
-    let reports = outcome?.reports;
-    report::print(&reports)?;
-    if reports.is_empty() {
+    *outcome = ended?;
+    for posted in &outcome.posted {
+        report::say(&format!(
+            "{} events for {}, which is closed, are posted as adjustments on {} · {} · run {}",
+            posted.events, posted.period, posted.posted_day, posted.tenant, posted.run_id
+        ));
+    }
+    report::print(&outcome.reports, &outcome.posted)?;
+    if outcome.reports.is_empty() && outcome.posted.is_empty() {
         return Err(Exit::NothingToDo);
     }
-    unexplained(&reports)?;
-    Ok(reports)
+    unexplained(&outcome.reports)
 }
 
 /// Drift that nothing explains calls a person.

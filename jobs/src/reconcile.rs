@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         found.extend(load(settings, tenant, &arguments).await?);
     }
     if found.is_empty() {
-        report::print(&[])?;
+        report::print(&[], &[])?;
         return Err(Exit::NothingToDo);
     }
     let reports: Vec<Report> = found.iter().map(|one| one.report.clone()).collect();
@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         (format, _) => Some(export::write_reconciliation(format, found)?),
     };
     match document {
-        None => report::print(&reports)?,
+        None => report::print(&reports, &[])?,
         Some(document) => export::deliver(&document, arguments.output.as_deref())?,
     }
     unexplained(&reports)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::presets;
 use comfy_table::{Cell, CellAlignment, Table};
-use reckon_batch::nightly::{Report, ReportRow};
+use reckon_batch::nightly::{Posted, Report, ReportRow};
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
@@ -17,7 +17,7 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Prints every report as a table, then all of them as one line of JSON.
-pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
+pub(crate) fn print(reports: &[Report], posted: &[Posted]) -> anyhow::Result<()> {
     if !reports.is_empty() {
         say(text(reports)?.trim_end());
     }
@@ -25,6 +25,7 @@ pub(crate) fn print(reports: &[Report]) -> anyhow::Result<()> {
         "settled": reports.iter().map(|report| report.days).sum::<u64>(),
         "explained": reports.iter().all(|report| report.explained),
         "reports": reports,
+        "adjusted": posted,
     }))?);
     Ok(())
 }

@@ -16,7 +16,13 @@
 //! | `settlement_cuts` | batch | per run: how far the speed layer had read when it was compared, so that its drift can be traced to deliveries at any later time |
 //! | `ledger_breaks_stored` | batch | every difference to a ledger that a tie-out ever found, with its newest state (`open`, `resolved`) |
 //! | `ledger_breaks` | (view) | the same, each break once; the one to query |
-//! | `settlements` | batch | one row per settled day, written last: it makes the run visible |
+//! | `settlements` | batch | one row per settled day, written last: it makes the run visible. A close and a reopening write the days again, under a higher generation, which counts before any other row |
+//! | `periods` | batch | the log of periods: every close, every posting of adjustments, every reopening, with who and why |
+//! | `periods_closed` | (view) | the periods that are closed now |
+//! | `adjustments_stored` | batch | events that came for a closed period: where they belong, what they amount to, the day they are posted on |
+//! | `adjustments` | (view) | the same, each event once; `in_force` as long as its period is closed |
+//! | `changes_stored` | batch | per cell of grain `1d` and measure that a run restated: the value before and after |
+//! | `changes` | (view) | those of runs that became visible; the one to query |
 //! | `raw_events_stored` | raw | every delivery of the last days, replayed ones and blocks' repetitions included |
 //! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
 //! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
@@ -50,6 +56,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "speed_grains", sql: include_str!("../sql/0004_speed_grains.sql") },
     Migration { version: 5, name: "speed_tops", sql: include_str!("../sql/0005_speed_tops.sql") },
     Migration { version: 6, name: "conflicts", sql: include_str!("../sql/0006_conflicts.sql") },
+    Migration { version: 8, name: "periods", sql: include_str!("../sql/0008_periods.sql") },
+    Migration { version: 9, name: "changes", sql: include_str!("../sql/0009_changes.sql") },
     Migration { version: 10, name: "drill_down", sql: include_str!("../sql/0010_drill_down.sql") },
     Migration { version: 11, name: "ledger_breaks", sql: include_str!("../sql/0011_ledger_breaks.sql") },
 ];

@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "test support: names and the module text say it")]
 #![allow(clippy::print_stderr, reason = "seeds and the ends of logs belong into a failing test's output")]
 
+pub mod books;
 pub mod counted;
 pub mod faults;
 pub mod lake;

@@ -1,11 +1,15 @@
 //! Contracts: what one layer writes, another reads, on real servers.
 
+#[path = "contracts/close.rs"]
+mod close;
 #[path = "contracts/collect.rs"]
 mod collect;
 #[path = "contracts/conservation.rs"]
 mod conservation;
 #[path = "contracts/drill_down.rs"]
 mod drill_down;
+#[path = "contracts/lineage.rs"]
+mod lineage;
 #[path = "contracts/raw.rs"]
 mod raw;
 #[path = "contracts/retention.rs"]

@@ -10,6 +10,8 @@ mod clickhouse_away;
 mod collect_input;
 #[path = "faults/collect_log_away.rs"]
 mod collect_log_away;
+#[path = "faults/nightly_killed.rs"]
+mod nightly_killed;
 #[path = "faults/object_store.rs"]
 mod object_store;
 #[path = "faults/raw.rs"]

@@ -30,7 +30,7 @@ type Days = BTreeMap<EventTime, (Date, Window, DayTotals)>;
 type EvidenceByCell = HashMap<(u32, EventTime), Evidence>;
 
 /// The count of a few days.
-pub(super) struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     tenant: &'a Tenant,
     summed: Vec<Unit>,
     cut: &'a SpeedCut,
@@ -53,18 +53,18 @@ struct Scratch {
 }
 
 /// A chunk when all of its deliveries were taken.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// The cells, with their users.
-    pub(super) cells: Cells,
+    pub(crate) cells: Cells,
     /// The drift of all cells of grain `1d`.
-    pub(super) drift: Vec<DayCell>,
+    pub(crate) drift: Vec<DayCell>,
     /// One for each day.
-    pub(super) settlements: Vec<Settlement>,
+    pub(crate) settlements: Vec<Settlement>,
 }
 
 impl<'a> Chunk<'a> {
     /// Nothing taken yet, of these days.
-    pub(super) fn new(
+    pub(crate) fn new(
         tenant: &'a Tenant,
         days: &[Date],
         cut: &'a SpeedCut,
@@ -93,7 +93,7 @@ impl<'a> Chunk<'a> {
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum leaves 128 bits.
-    pub(super) fn take(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Result<(), Error> {
+    pub(crate) fn take(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Result<(), Error> {
         let start = self.windows.window_at(delivery.occurred_at).start;
         let Some((day, _, totals)) = self.days.get_mut(&start) else { return Ok(()) };
         let counted = self.firsts.is_first(delivery.place);
@@ -139,7 +139,7 @@ impl<'a> Chunk<'a> {
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum or a difference leaves 128 bits, [`Error::Retryable`] if a disk was needed and failed.
-    pub(super) async fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
+    pub(crate) async fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
         let Self { tenant, cut, days, tally, threads, evidence, .. } = self;
         let zone = tenant.time_zone.clone();
         let wanted = Wanted { grains: Grain::KEPT.to_vec(), zone, users: true, threads };
@@ -167,6 +167,7 @@ impl<'a> Chunk<'a> {
                 events: totals.events,
                 content_hash,
                 residual_cells: residual_cells.get(day).copied().unwrap_or(0),
+                generation: settled.get(day).map_or(0, |previous| previous.generation),
             }
         });
         let settlements = settlements.collect();

@@ -50,7 +50,7 @@ pub(super) fn due_days(
 
 /// Consecutive pieces of `days` with at most so many deliveries each (a single day may have more), none of them across
 /// a large gap.
-pub(super) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, most: u64) -> Vec<&'a [Date]> {
+pub(crate) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, most: u64) -> Vec<&'a [Date]> {
     let mut pieces = Vec::new();
     let (mut from, mut sum) = (0, 0_u64);
     for (index, day) in days.iter().enumerate() {
@@ -69,7 +69,7 @@ pub(super) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, mos
 }
 
 /// The span of event time from the first to the last of some days.
-pub(super) fn span(days: &[Date], zone: &Zone) -> Range<EventTime> {
+pub(crate) fn span(days: &[Date], zone: &Zone) -> Range<EventTime> {
     match (days.first(), days.last()) {
         (Some(first), Some(last)) => zone.day_start(*first)..zone.day_end(*last),
         _ => EventTime(0)..EventTime(0),
@@ -95,7 +95,7 @@ mod tests {
 
     fn previous(deliveries: u64, state: State) -> Previous {
         let at = EventTime(0);
-        Previous { deliveries, state, content_hash: String::new(), settled_at: at, window_end: at }
+        Previous { deliveries, state, content_hash: String::new(), settled_at: at, window_end: at, generation: 0 }
     }
 
     fn days(list: &[(i8, u64)]) -> BTreeMap<Date, u64> {

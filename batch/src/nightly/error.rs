@@ -1,6 +1,8 @@
 //! How a nightly can fail, by what the caller can do about it.
 
 use crate::lake::LakeError;
+use crate::lock::LockError;
+use crate::objects::ObjectError;
 use crate::recount::RecountError;
 use crate::settle::StoreError;
 
@@ -45,6 +47,24 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Unavailable { .. } | StoreError::Moving(_) => Self::Retryable(error.to_string()),
             StoreError::Incompatible(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<ObjectError> for Error {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Location { .. } => Self::Config(error.to_string()),
+            ObjectError::Unavailable { .. } => Self::Retryable(error.to_string()),
+        }
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { .. } => Self::Retryable(error.to_string()),
+            LockError::Object(error) => error.into(),
         }
     }
 }

@@ -8,9 +8,9 @@
 //! the report says so, and [`Outcome::explained`] is for the exit code.
 
 mod archive;
-mod chunk;
+pub(crate) mod chunk;
 mod conflicts;
-mod due;
+pub(crate) mod due;
 mod error;
 mod tenant;
 
@@ -26,11 +26,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
+pub use crate::close::adjust::Posted;
 pub use crate::reconcile::{Report, ReportRow, WorstCell};
 
 use self::archive::Archive;
 use self::tenant::Settling;
+use crate::close::adjust::Books;
 use crate::lake::Lake;
+use crate::lock::Lock;
+use crate::objects::Objects;
 use crate::settle::Store;
 
 /// The section `nightly` of the configuration.
@@ -54,6 +58,9 @@ pub struct Tuning {
     pub group_deliveries: u64,
     /// How many bytes of keys are kept in memory while events are told apart; what is more waits on disk.
     pub memory_bytes: usize,
+    /// How long the lock on a tenant's settlements outlives a process that died. It is renewed while one is alive.
+    #[serde(with = "humantime_serde")]
+    pub lock_expiry: Duration,
 }
 
 impl Default for Tuning {
@@ -65,6 +72,7 @@ impl Default for Tuning {
             chunk_deliveries: 250_000,
             group_deliveries: 4_000_000,
             memory_bytes: 384 * 1024 * 1024,
+            lock_expiry: Duration::from_secs(60),
         }
     }
 }
@@ -82,6 +90,8 @@ pub struct Config {
     pub catalog: Arc<Catalog>,
     /// The section of the configuration.
     pub tuning: Tuning,
+    /// Who works, for those who wait: a command, a host, a process.
+    pub owner: String,
 }
 
 /// What is asked for.
@@ -102,6 +112,8 @@ pub struct Request {
 pub struct Outcome {
     /// One for each tenant that had something to settle; empty if there was nothing to do.
     pub reports: Vec<Report>,
+    /// What was posted for closed periods.
+    pub posted: Vec<Posted>,
 }
 
 impl Outcome {
@@ -139,14 +151,28 @@ pub async fn run(
     progress: &dyn Progress,
     shutdown: CancellationToken,
 ) -> Result<Outcome, Error> {
-    // Wherever it is cut short, nothing of the run under way is visible, and nothing has to be put away.
-    tokio::select! {
-        outcome = Box::pin(settle(config, request, progress)) => outcome,
+    let mut held = None;
+    // Wherever it is cut short, nothing of the run under way is visible, and nothing has to be put away but the lock.
+    let outcome = tokio::select! {
+        outcome = Box::pin(settle(config, request, progress, &mut held)) => outcome,
         () = shutdown.cancelled() => Err(Error::Retryable("stopped before it was done: run it again".to_owned())),
+    };
+    release(&mut held).await;
+    outcome
+}
+
+async fn release(held: &mut Option<Lock>) {
+    if let Some(lock) = held.take() {
+        lock.release().await;
     }
 }
 
-async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Result<Outcome, Error> {
+async fn settle(
+    config: Config,
+    request: Request,
+    progress: &dyn Progress,
+    held: &mut Option<Lock>,
+) -> Result<Outcome, Error> {
     let tenants = asked_tenants(&config.catalog, &request)?;
     for tenant in &tenants {
         due::check_date_is_over(tenant, &request, config.tuning.settle_after)?;
@@ -158,8 +184,12 @@ async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Re
     let events = archive.wait_for(&log_end).await?;
     let speed_deadline = Instant::now() + config.tuning.speed_wait;
     let store = Store::new(&config.clickhouse);
+    let objects = Objects::open(&config.lake)?;
     let mut outcome = Outcome::default();
     for tenant in tenants {
+        release(held).await;
+        let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.tuning.lock_expiry).await?;
+        let lock = held.insert(lock);
         let settling = Settling {
             tenant,
             request: &request,
@@ -169,9 +199,20 @@ async fn settle(config: Config, request: Request, progress: &dyn Progress) -> Re
             log_end: &log_end,
             speed_deadline,
             store: &store,
+            objects: &objects,
             progress,
         };
-        if let Some(report) = settling.run(&events).await? {
+        let topic = &config.kafka.topics.events;
+        let books = Books { tenant, topic, store: &store, objects: &objects, now: request.now };
+        let work = async {
+            outcome.posted.extend(books.post(&events).await?);
+            settling.run(&events).await
+        };
+        let report = tokio::select! {
+            report = Box::pin(work) => report?,
+            () = lock.lost() => return Err(Error::Retryable(format!("the lock on tenant {} was lost", tenant.id))),
+        };
+        if let Some(report) = report {
             tracing::info!(
                 tenant = %report.tenant, run_id = %report.run_id, days = report.days, events = report.events,
                 explained = report.explained, "settled"

@@ -7,7 +7,7 @@ use deltalake::DeltaTable;
 use hashbrown::HashSet;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
-use reckon_schemas::settlement::last_settled_day;
+use reckon_schemas::settlement::{State, last_settled_day};
 use reckon_schemas::time::EventTime;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -16,9 +16,11 @@ use super::archive::Archive;
 use super::chunk::{Chunk, Counted, sorted};
 use super::due::{due_days, pieces, span};
 use super::{Error, Progress, Report, Request, Tuning, conflicts};
+use crate::manifest;
+use crate::objects::Objects;
 use crate::reconcile::{CellName, RunFacts, Summary};
 use crate::recount::{Budget, Contradiction, FirstDeliveries, Groups, PinnedLake};
-use crate::settle::{ChunkRows, Conflict, Previous, Settlement, SpeedCut, Store};
+use crate::settle::{ChunkRows, Conflict, Previous, RunStamp, Settlement, SpeedCut, Store};
 
 /// Everything that one tenant's settlement needs.
 pub(super) struct Settling<'a> {
@@ -30,6 +32,7 @@ pub(super) struct Settling<'a> {
     pub(super) log_end: &'a BTreeMap<i32, i64>,
     pub(super) speed_deadline: Instant,
     pub(super) store: &'a Store,
+    pub(super) objects: &'a Objects,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -46,6 +49,7 @@ struct Run {
 
 /// What the lake holds of the tenant at the version that is counted, and what speed says of it.
 struct Counting<'a> {
+    table: DeltaTable,
     pinned: PinnedLake,
     deliveries: BTreeMap<Date, u64>,
     cut: SpeedCut,
@@ -84,7 +88,7 @@ impl Settling<'_> {
             budget: Budget::new(self.tuning.memory_bytes),
             conflicts: BTreeMap::new(),
         };
-        let counting = Counting { pinned, deliveries, cut, settled: &settled };
+        let counting = Counting { table: newer, pinned, deliveries, cut, settled: &settled };
         for days in pieces(&due, &counting.deliveries, self.tuning.group_deliveries) {
             self.count_group(&counting, days, &mut run).await?;
         }
@@ -163,7 +167,12 @@ impl Settling<'_> {
         let (version, run_id) = (counting.pinned.version(), run.id.to_string());
         self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
         self.store.write_cut(&self.tenant.id, &run_id, self.topic, &counting.cut.fates.next_offsets).await?;
-        self.store.write_settlements(&self.tenant.id, &run_id, version, settled_at, &run.settlements).await?;
+        let restated = run.settlements.iter().filter(|day| day.state == State::Restated).map(|day| day.day);
+        self.store.write_changes(&self.tenant.id, &run_id, &restated.collect::<Vec<_>>(), settled_at).await?;
+        let manifest = self.write_manifest(counting, &run, settled_at).await?;
+        let (tenant, lake_version, manifest) = (&self.tenant.id, version, manifest.as_str());
+        let stamp = RunStamp { tenant, run_id: &run_id, lake_version, settled_at, manifest };
+        self.store.write_settlements(stamp, &run.settlements).await?;
         let days = run.settlements.iter().map(|day| day.day).chain(settled.keys().copied());
         let facts = RunFacts {
             tenant: self.tenant.id.clone(),
@@ -176,6 +185,27 @@ impl Settling<'_> {
             days: run.settlements.iter().map(|day| (day.day, (day.deliveries, day.events))).collect(),
         };
         Ok(run.summary.finish(facts))
+    }
+
+    /// Writes down what the run was made from and what came out, before anybody can see it; returns the manifest's hash.
+    async fn write_manifest(&self, counting: &Counting<'_>, run: &Run, at: EventTime) -> Result<String, Error> {
+        let earlier = manifest::newest_files(self.objects, &self.tenant.id).await?;
+        let (configuration, configuration_hash) = manifest::configuration_of(self.tenant);
+        let day = |day: &Settlement| manifest::DayContent {
+            day: day.day,
+            run_id: run.id.to_string(),
+            content_hash: day.content_hash.clone(),
+        };
+        let counted = manifest::Counted {
+            lake_version: counting.pinned.version(),
+            offsets: manifest::next_offsets(&crate::lake::progress(&counting.table, self.topic).await?),
+            files: manifest::files_of(&counting.table, &self.tenant.id, &earlier).await?,
+            configuration,
+            configuration_hash,
+            days: run.settlements.iter().map(day).collect(),
+        };
+        let action = manifest::Action::Settled(counted);
+        Ok(manifest::append(self.objects, &self.tenant.id, run.id, at.to_timestamp(), action).await?)
     }
 }
 

@@ -310,6 +310,7 @@ async fn a_day_is_restated_only_if_its_content_changed() {
         content_hash: content_hash.to_owned(),
         settled_at: at,
         window_end: at,
+        generation: 0,
     };
     let settled = BTreeMap::from([
         (days[0], previous(State::Settled, &counted.settlements[0].content_hash)),

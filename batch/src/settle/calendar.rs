@@ -6,12 +6,12 @@ use jiff::{ToSpan, Unit};
 const EPOCH: Date = date(1970, 1, 1);
 
 /// Days since 1970-01-01.
-pub(super) fn day_number(day: Date) -> i32 {
+pub(crate) fn day_number(day: Date) -> i32 {
     day.since((Unit::Day, EPOCH)).map_or(0, |span| span.get_days())
 }
 
 /// The day so many days after 1970-01-01; the first or last of the calendar if it lies beyond.
-pub(super) fn day_of_number(number: i32) -> Date {
+pub(crate) fn day_of_number(number: i32) -> Date {
     EPOCH.saturating_add(i64::from(number).days())
 }
 

@@ -7,6 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::recount::{Cell, Groups};
 
+/// The fingerprint of a day on which nothing happened.
+pub(crate) fn empty_day_hash(tenant: &TenantId) -> String {
+    content_hash(tenant, &Groups::new(Vec::new()), std::iter::empty())
+}
+
 /// SHA-256, in hexadecimal, over a day's cells, which must come sorted by (group's rank, window). Two counts of the same
 /// events have the same hash, whichever run made them and however the deliveries were ordered.
 pub(crate) fn content_hash<'a>(tenant: &TenantId, groups: &Groups, cells: impl Iterator<Item = &'a Cell>) -> String {

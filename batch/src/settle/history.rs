@@ -27,6 +27,8 @@ pub(crate) struct Previous {
     pub(crate) settled_at: EventTime,
     /// The first instant after the day.
     pub(crate) window_end: EventTime,
+    /// How often its period was closed and opened again.
+    pub(crate) generation: u32,
 }
 
 /// One day of a run, as it was settled by it.
@@ -56,8 +58,8 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn settled_days(&self, tenant: &TenantId) -> Result<BTreeMap<Date, Previous>, StoreError> {
         let sql = format!(
-            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(last_settled_at) AS settled_at \
-             FROM settlements_current WHERE tenant = {{tenant:String}}"
+            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(last_settled_at) AS settled_at, \
+             last_generation AS generation FROM settlements_current WHERE tenant = {{tenant:String}}"
         );
         let mut days = BTreeMap::new();
         let query = self.query(&sql).param("tenant", tenant.as_str());
@@ -69,6 +71,7 @@ impl Store {
                 content_hash: row.content_hash,
                 settled_at: EventTime(row.settled_at),
                 window_end: EventTime(row.window_end),
+                generation: row.generation,
             };
             days.insert(day_of_number(row.day), previous);
             Ok(())
@@ -77,7 +80,8 @@ impl Store {
         Ok(days)
     }
 
-    /// The id of a tenant's newest run.
+    /// The id of a tenant's newest run. A close or a reopening of its period writes a run's days again: what counts is
+    /// when they were first written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -85,7 +89,7 @@ impl Store {
         let query = self
             .query(
                 "SELECT run_id FROM settlements WHERE tenant = {tenant:String} \
-                 ORDER BY settled_at DESC, run_id DESC LIMIT 1",
+                 GROUP BY run_id ORDER BY min(settled_at) DESC, run_id DESC LIMIT 1",
             )
             .param("tenant", tenant.as_str());
         let mut newest = None;
@@ -107,12 +111,14 @@ impl Store {
         run_id: &str,
     ) -> Result<BTreeMap<Date, StoredDay>, StoreError> {
         let sql = format!(
-            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(settled_at) AS settled_at \
-             FROM settlements FINAL WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}}"
+            "SELECT {RUN_COLUMNS}, toUnixTimestamp64Micro(settlements.settled_at) AS settled_at, generation \
+             FROM settlements FINAL WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} \
+             ORDER BY settlements.settled_at DESC"
         );
         let mut days = BTreeMap::new();
         let query = self.query(&sql).param("tenant", tenant.as_str()).param("run_id", run_id);
         self.read("read a run", query, |row: StoredSettlementRow| {
+            // The first writing of a day comes last, and stays.
             let day = StoredDay {
                 deliveries: row.deliveries,
                 events: row.events,

@@ -1,25 +1,34 @@
 //! ClickHouse as the batch layer uses it: what the speed layer counted is read, what was settled is written and read
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
+mod adjustments;
 mod breaks;
 mod calendar;
+mod cells;
+mod changes;
 mod conflicts;
 mod content;
 mod cut;
 mod drill;
 mod history;
+mod periods;
+mod published;
 mod rows;
 mod store;
 mod write;
 
+pub(crate) use self::adjustments::Adjustment;
 pub(crate) use self::breaks::{BreakRow, Found};
+pub(crate) use self::calendar::day_of_number;
+pub(crate) use self::cells::{StoredCellRow, StoredUsersRow};
 pub(crate) use self::conflicts::Conflict;
-pub(crate) use self::content::content_hash;
+pub(crate) use self::content::{content_hash, empty_day_hash};
 pub(crate) use self::cut::SpeedCut;
 pub(crate) use self::drill::{CellPart, Evidence};
 pub(crate) use self::history::Previous;
+pub(crate) use self::periods::{ClosedPeriod, PeriodDay, PeriodEntry};
 pub(crate) use self::store::Store;
-pub(crate) use self::write::{ChunkRows, DayCell, Settlement};
+pub(crate) use self::write::{ChunkRows, DayCell, RunStamp, Settlement};
 
 /// The versions of the lake that settlements were counted from, whichever tenant's: whoever reproduces one reads its version.
 ///

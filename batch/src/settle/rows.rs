@@ -79,6 +79,8 @@ pub(super) struct SettlementRow<'a> {
     pub(super) content_hash: &'a str,
     pub(super) residual_cells: u64,
     pub(super) settled_at: i64,
+    pub(super) generation: u32,
+    pub(super) manifest: &'a str,
 }
 
 #[derive(Row, Deserialize)]
@@ -91,6 +93,7 @@ pub(super) struct StoredSettlementRow {
     pub(super) lake_version: u64,
     pub(super) content_hash: String,
     pub(super) settled_at: i64,
+    pub(super) generation: u32,
 }
 
 #[derive(Row, Deserialize)]

@@ -63,6 +63,23 @@ pub(crate) struct Settlement {
     pub(crate) content_hash: String,
     /// How many cells have a residual.
     pub(crate) residual_cells: u64,
+    /// The generation of the day as the run found it: if its period is closed meanwhile, that counts, not this.
+    pub(crate) generation: u32,
+}
+
+/// What the rows that make a run visible have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunStamp<'a> {
+    /// Whose days.
+    pub(crate) tenant: &'a TenantId,
+    /// The run.
+    pub(crate) run_id: &'a str,
+    /// The version of the lake that was counted.
+    pub(crate) lake_version: u64,
+    /// When.
+    pub(crate) settled_at: EventTime,
+    /// The hash of the run's manifest.
+    pub(crate) manifest: &'a str,
 }
 
 impl Store {
@@ -165,28 +182,27 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn write_settlements(
         &self,
-        tenant: &TenantId,
-        run_id: &str,
-        lake_version: u64,
-        settled_at: EventTime,
+        run: RunStamp<'_>,
         settlements: &[Settlement],
     ) -> Result<(), StoreError> {
         let failed = |error| unavailable(WRITING_SETTLEMENTS, &error);
         let mut insert = self.insert::<SettlementRow<'_>>(WRITING_SETTLEMENTS, "settlements").await?;
         for settlement in settlements {
             let row = SettlementRow {
-                tenant: tenant.as_str(),
+                tenant: run.tenant.as_str(),
                 day: day_number(settlement.day),
-                run_id,
+                run_id: run.run_id,
                 state: settlement.state.name(),
                 window_start: settlement.window.start.0,
                 window_end: settlement.window.end.0,
                 deliveries: settlement.deliveries,
                 events: settlement.events,
-                lake_version,
+                lake_version: run.lake_version,
                 content_hash: &settlement.content_hash,
                 residual_cells: settlement.residual_cells,
-                settled_at: settled_at.0,
+                settled_at: run.settled_at.0,
+                generation: settlement.generation,
+                manifest: run.manifest,
             };
             insert.write(&row).await.map_err(failed)?;
         }

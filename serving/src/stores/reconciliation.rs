@@ -15,14 +15,18 @@ use super::settlements::day;
 use crate::answer::Value;
 use crate::reconciliation::{Reconciliation, ReconciliationRow};
 
+// A close or a reopening of its period writes a run's days again: what counts is when they were first written.
 const NEWEST_RUN: &str = "
-    SELECT run_id FROM settlements WHERE tenant = {tenant:String} ORDER BY settled_at DESC, run_id DESC LIMIT 1";
+    SELECT run_id FROM settlements WHERE tenant = {tenant:String}
+    GROUP BY run_id ORDER BY min(settled_at) DESC, run_id DESC LIMIT 1";
 
 const RUN: &str = "
-    SELECT min(settlements.day) AS first_day, max(settlements.day) AS last_day, count() AS days,
-           sum(deliveries) AS deliveries, sum(events) AS events, max(lake_version) AS lake_version,
-           toUnixTimestamp64Micro(max(settled_at)) AS settled_at_us
-    FROM settlements FINAL WHERE tenant = {tenant:String} AND run_id = {run_id:String}";
+    SELECT min(day) AS first_day, max(day) AS last_day, count() AS days, sum(day_deliveries) AS deliveries,
+           sum(day_events) AS events, max(day_version) AS lake_version,
+           toUnixTimestamp64Micro(max(first_at)) AS settled_at_us
+    FROM (SELECT day, argMin(deliveries, settled_at) AS day_deliveries, argMin(events, settled_at) AS day_events,
+                 argMin(lake_version, settled_at) AS day_version, min(settled_at) AS first_at
+          FROM settlements WHERE tenant = {tenant:String} AND run_id = {run_id:String} GROUP BY day)";
 
 const USERS: &str = "
     SELECT toUInt64(uniqExact(user_key)) FROM settled_users

@@ -75,7 +75,8 @@ async fn changes_follow_a_snapshot_and_can_be_resumed() -> Result<()> {
     let tenant = &scene.tenant;
     scene
         .sql(&format!(
-            "INSERT INTO settlements VALUES ('{tenant}', '2026-03-09', 'run-4', 'settled', '2026-03-09 04:00:00', \
+            "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
+             lake_version, content_hash, residual_cells, settled_at) VALUES ('{tenant}', '2026-03-09', 'run-4', 'settled', '2026-03-09 04:00:00', \
              '2026-03-10 04:00:00', 0, 0, 8, 'hash', 0, '2026-03-10 06:00:00')"
         ))
         .await?;

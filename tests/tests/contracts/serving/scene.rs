@@ -163,7 +163,8 @@ impl Scene {
         ] {
             let tenant = &self.tenant;
             self.sql(&format!(
-                "INSERT INTO settlements VALUES ('{tenant}', '{day}', '{run}', '{state}', '{start}', '{end}', 101, \
+                "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
+                 lake_version, content_hash, residual_cells, settled_at) VALUES ('{tenant}', '{day}', '{run}', '{state}', '{start}', '{end}', 101, \
                  100, 7, 'hash', 0, '{at}')"
             ))
             .await?;

@@ -1,0 +1,110 @@
+//! One run, counted again.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use reckon_schemas::ids::TenantId;
+
+use super::compare::Expected;
+use super::recount::recount;
+use super::{Config, Finding, Verification};
+use crate::lake::{self, Lake};
+use crate::manifest::{self, Action, Counted, Link};
+use crate::nightly::{Error, due::pieces};
+use crate::objects::Objects;
+use crate::recount::{Budget, PinnedLake};
+use crate::settle::Store;
+
+/// What the keys of events may take in memory; the rest waits on disk.
+const MEMORY_BYTES: usize = 384 << 20;
+/// How many deliveries are counted at once.
+const CHUNK_DELIVERIES: u64 = 250_000;
+
+/// Counts a run again, from the lake version and the configuration in its manifest, and compares every cell that it
+/// published, its users and the content of its days.
+///
+/// # Errors
+/// [`Error::Config`] if no tenant has such a run, [`Error::Retryable`] if a server is away, [`Error::Broken`] if what the
+/// run was made from is no longer there.
+pub async fn verify_run(config: &Config, tenant: Option<&TenantId>, run_id: &str) -> Result<Verification, Error> {
+    let objects = Objects::open(&config.lake)?;
+    for known in &config.catalog.tenants {
+        if tenant.is_some_and(|asked| *asked != known.id) {
+            continue;
+        }
+        let links = manifest::load(&objects, &known.id).await?;
+        let of_run = |link: &&Link| link.manifest.as_ref().is_ok_and(|one| one.run_id.to_string() == run_id);
+        let Some(link) = links.iter().find(of_run) else { continue };
+        let Ok(manifest) = &link.manifest else { continue };
+        let Action::Settled(counted) = &manifest.action else {
+            return Err(Error::Config(format!(
+                "run {run_id} counted nothing: it closed, opened or adjusted a period; use `reckon verify --chain`"
+            )));
+        };
+        return verify(config, &known.id, link, counted, run_id).await;
+    }
+    Err(Error::Config(format!("there is no manifest of a run {run_id:?}; `reckon reconcile` prints the ids of runs")))
+}
+
+async fn verify(
+    config: &Config,
+    tenant: &TenantId,
+    link: &Link,
+    counted: &Counted,
+    run_id: &str,
+) -> Result<Verification, Error> {
+    let mut found = Verification::new(tenant, Some(run_id.to_owned()));
+    found.manifests = 1;
+    let (configuration, hash) = manifest::configuration_of(&counted.configuration);
+    found.expect("configuration", "its hash", &counted.configuration_hash, &hash);
+    let opened = Lake::open(&config.lake).await?;
+    let table = opened.events_at(counted.lake_version).await.map_err(|error| {
+        Error::Broken(format!("version {} of the lake, which the run counted: {error}", counted.lake_version))
+    })?;
+    for file in &counted.files {
+        let expected = format!("{} bytes, SHA-256 {}", file.bytes, file.sha256);
+        let stored = match manifest::checksum(&table, &file.path).await {
+            Ok((bytes, sha256)) => format!("{bytes} bytes, SHA-256 {sha256}"),
+            Err(error) => error.to_string(),
+        };
+        found.expect("file", file.path.as_str(), &stored, &expected);
+        found.files += 1;
+    }
+    if !found.is_good() {
+        // What is counted from files that were changed says nothing about the numbers.
+        return Ok(found);
+    }
+    let offsets = manifest::next_offsets(&lake::progress(&table, &config.topic).await?);
+    found.expect("offsets", "of the lake's version", &format!("{:?}", counted.offsets), &format!("{offsets:?}"));
+    let store = Store::new(&config.clickhouse);
+    let pinned = PinnedLake::new(&table).await?;
+    let deliveries = pinned.deliveries_by_day(&configuration).await?;
+    let settled = store.hashes_of_run(tenant, run_id).await?;
+    if settled.is_empty() {
+        let (stored, expected) = ("nothing: the run was cut short before".to_owned(), "settlements".to_owned());
+        found.find(Finding { what: "settlement", place: run_id.to_owned(), stored, expected });
+        return Ok(found);
+    }
+    let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
+    let days: Vec<Date> = published.keys().copied().collect();
+    let budget = Budget::new(MEMORY_BYTES);
+    for days in pieces(&days, &deliveries, CHUNK_DELIVERIES) {
+        let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
+        let recounted = recount(&pinned, &configuration, days, &deliveries, &budget).await?;
+        let expected = Expected::new(&recounted);
+        for day in &expected.recounted().settlements {
+            let (place, hash) = (format!("{} content", day.day), day.content_hash.as_str());
+            found.days += 1;
+            found.expect("manifest", place.as_str(), published.get(&day.day).copied().unwrap_or("nothing"), hash);
+            match settled.get(&day.day) {
+                None => found.expect("settlement", place, "nothing", hash),
+                Some((stored, anchor)) => {
+                    found.expect("settlement", place, stored, hash);
+                    found.expect("manifest", format!("{} hash", day.day), &link.hash, anchor);
+                }
+            }
+        }
+        expected.compare(&store, run_id, (*first, *last), &mut found).await?;
+    }
+    Ok(found)
+}
