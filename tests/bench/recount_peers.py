@@ -87,7 +87,7 @@ def polars_rows():
         for keys in SETS:
             cells = kept.group_by(keys).agg(**measures)
             sums.append(cells.select(pl.len(), pl.col("n").sum(), pl.col("s").sum(), pl.col("users").sum(),
-                                     (pl.col("n") * pl.col("users")).sum()).collect(engine="streaming").row(0))
+                                     (pl.col("n") * pl.col("users")).sum().alias("product")).collect(engine="streaming").row(0))
         return [tuple(map(sum, zip(*sums)))]
 
     return run

@@ -33,9 +33,6 @@ const FORMER_STATES: &str = "
     FROM settlements WHERE tenant = {tenant:String} AND generation < {generation:UInt32}
       AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32} GROUP BY day";
 
-/// Names of tables that other parts of the batch layer may have made or not.
-const TABLES: &str = "SELECT name FROM system.tables WHERE database = currentDatabase()";
-
 /// A period that is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClosedPeriod {
@@ -288,42 +285,28 @@ impl Store {
         insert.end().await.map_err(failed)
     }
 
-    /// How many conflicting deliveries there are on the days of a period, and how many differences to a ledger are open.
-    /// Where a table is not there, nobody has looked, and it is 0.
+    /// How many contradicting deliveries the settlements of a period's days found, and how many differences to a ledger
+    /// are open on them.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn open_issues(&self, tenant: &TenantId, period: Period) -> Result<(u64, u64), StoreError> {
-        let mut tables = Vec::new();
-        self.read("list the tables", self.query(TABLES), |name: String| {
-            tables.push(name);
-            Ok(())
-        })
-        .await?;
+        // A run finds the conflicts of its days anew, so those of the runs that count now are the ones to look at.
+        let conflicts = "SELECT count() FROM conflicts WHERE tenant = {tenant:String} \
+             AND toInt32(day) BETWEEN {first:Int32} AND {last:Int32} AND (day, run_id) IN \
+             (SELECT day, run_id FROM settlements_current WHERE tenant = {tenant:String})";
+        let breaks = "SELECT count() FROM ledger_breaks WHERE tenant = {tenant:String} AND state = 'open' \
+             AND toInt32(day) BETWEEN {first:Int32} AND {last:Int32}";
         let mut counts = [0_u64; 2];
-        let statements = [
-            (
-                "conflicts",
-                "SELECT count() FROM conflicts WHERE tenant = {tenant:String} \
-              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}",
-            ),
-            (
-                "ledger_breaks",
-                "SELECT count() FROM ledger_breaks WHERE tenant = {tenant:String} AND state = 'open' \
-              AND toInt32(day) >= {first:Int32} AND toInt32(day) <= {last:Int32}",
-            ),
-        ];
-        for ((table, sql), count) in statements.into_iter().zip(&mut counts) {
-            if tables.iter().any(|name| name == table) {
-                let query = self.query(sql).param("tenant", tenant.as_str());
-                let query =
-                    query.param("first", day_number(period.first_day())).param("last", day_number(period.last_day()));
-                self.read("count what is open", query, |found: u64| {
-                    *count = found;
-                    Ok(())
-                })
-                .await?;
-            }
+        for (sql, count) in [conflicts, breaks].into_iter().zip(&mut counts) {
+            let query = self.query(sql).param("tenant", tenant.as_str());
+            let query =
+                query.param("first", day_number(period.first_day())).param("last", day_number(period.last_day()));
+            self.read("count what is open", query, |found: u64| {
+                *count = found;
+                Ok(())
+            })
+            .await?;
         }
         Ok(counts.into())
     }

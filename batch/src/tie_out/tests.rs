@@ -195,7 +195,7 @@ fn what_cannot_be_read_stops_with_its_line_and_column() {
 
 #[test]
 fn a_mapping_that_contradicts_itself_is_refused() {
-    assert!(toml::from_str::<Mapping>(&BANK.replace("delimiter", "delimeter")).is_err(), "an unknown key");
+    assert!(toml::from_str::<Mapping>(&BANK.replace("delimiter", "delimiters")).is_err(), "an unknown key");
     for (from, to, told) in [
         ("debit = \"Soll\"", "", "credit"),
         ("thousands_separator = \".\"", "thousands_separator = \",\"", "separator"),
