@@ -6,7 +6,7 @@
 //! the reconciliation did, and checks itself: what it lists must add up to what the run had found.
 //!
 //! What no reason explains is narrowed down on the newest data, partition by partition and minute by minute, by
-//! [`residual`].
+//! `residual`.
 //!
 //! [`Store::write_cut`]: crate::settle
 

@@ -5,9 +5,9 @@
 //! 128-bit keys that are compared part by part. Rows are always read: a count answered from file statistics would not be
 //! a recount.
 //!
-//! Two passes over the rows: the first finds which deliveries are not the first of their event ([`FirstDeliveries`]), by
-//! the keys that the archive wrote; the second counts all others ([`Tally`]). What both have to keep is divided by hash
-//! into parts ([`partitions`]) that fit into the processor's cache one by one, and goes to disk where memory is short.
+//! Two passes over the rows: the first finds which deliveries are not the first of their event (`FirstDeliveries`), by
+//! the keys that the archive wrote; the second counts all others (`Tally`). What both have to keep is divided by hash
+//! into parts (`partitions`) that fit into the processor's cache one by one, and goes to disk where memory is short.
 
 mod cells;
 mod contents;
