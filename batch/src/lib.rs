@@ -9,7 +9,6 @@ pub mod gate;
 pub mod lake;
 mod lock;
 pub mod manifest;
-mod named;
 pub mod nightly;
 mod objects;
 pub mod reconcile;

@@ -84,7 +84,7 @@ enum Command {
     Adjustments(changes::Arguments),
     /// Count a published run again and compare, or check the chain of manifests.
     Verify(verify::Arguments),
-    /// The gate for schedulers: exit code 0 if a day is final, 11 if it is not yet.
+    /// The gate for schedulers: exit code 0 if a day is final, 10 if with unexplained drift, 11 if it is not yet.
     Final(final_gate::Arguments),
     /// Estimate how complete a day is, and when.
     Forecast(forecast::Arguments),

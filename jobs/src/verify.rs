@@ -36,6 +36,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         clickhouse: settings.clickhouse.clone(),
         lake: settings.lake.clone(),
         catalog: settings.read_catalog()?,
+        tuning: settings.nightly.clone(),
     };
     let mut verified = Vec::new();
     if let Some(run) = &arguments.what.run {

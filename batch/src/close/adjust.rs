@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::{DimensionValues, read_amounts};
-use reckon_schemas::ids::{TenantId, event_key, user_key};
+use reckon_schemas::ids::{TenantId, user_key};
 use reckon_schemas::period::Period;
-use reckon_schemas::sums::{Sums, Unit};
+use reckon_schemas::sums::Sums;
 use reckon_schemas::time::EventTime;
 use serde::Serialize;
 use uuid::Uuid;
@@ -20,10 +20,9 @@ use uuid::Uuid;
 use super::late::{Border, Late};
 use crate::lake;
 use crate::manifest::{self, Action};
-use crate::named::{self, Named};
 use crate::nightly::Error;
 use crate::objects::Objects;
-use crate::recount::PinnedLake;
+use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::settle::{Adjustment, ClosedPeriod, PeriodEntry, Store};
 
 /// What was posted for one closed period.
@@ -72,7 +71,7 @@ impl Books<'_> {
             if now_there == period.known_deliveries {
                 continue;
             }
-            let adjustments = self.adjustments(table, &closed, period).await?;
+            let adjustments = self.adjustments(&pinned, &closed, period).await?;
             let events = self.write(period, &pinned, &offsets, posted_day, now_there, &adjustments).await?;
             posted.extend(events);
         }
@@ -88,7 +87,7 @@ impl Books<'_> {
 
     async fn adjustments(
         &self,
-        table: &DeltaTable,
+        pinned: &PinnedLake,
         closed: &[ClosedPeriod],
         period: &ClosedPeriod,
     ) -> Result<Vec<Adjustment>, Error> {
@@ -98,18 +97,13 @@ impl Books<'_> {
         let mut late = Late::new(border(period), known);
         let zone = &self.tenant.time_zone;
         let span = zone.day_start(period.period.first_day())..zone.day_end(period.period.last_day());
-        let key = |delivery: &Named| event_key(self.tenant.id.as_str(), &delivery.event_id);
-        let summed = self.tenant.summed_properties();
-        let summed =
-            summed.iter().filter_map(|unit| if let Unit::Property(name) = unit { Some(&**name) } else { None });
-        let rollups = self.tenant.counted_rollups();
-        let grouped = rollups.iter().flat_map(|rollup| rollup.dimensions().iter().map(String::as_str));
-        let wanted: Vec<&str> = grouped.chain(summed).collect();
+        let (rollups, summed) = (self.tenant.counted_rollups(), self.tenant.summed_properties());
+        let wanted = counted_properties(&rollups, &summed);
         let take = |delivery: Named| {
             let day = zone.day_of(delivery.occurred_at);
-            late.take(key(&delivery), delivery.place, day, || self.of_event(&delivery, day))
+            late.take(delivery.key, delivery.position, day, || self.of_event(&delivery, day))
         };
-        named::each::<Error>(table, &self.tenant.id, span, &wanted, take).await?;
+        pinned.each_named::<Error>(self.tenant, span, &wanted, take).await?;
         if late.is_empty() {
             return Ok(Vec::new());
         }
@@ -117,10 +111,10 @@ impl Books<'_> {
         let mut judge = late.judge(&borders);
         let everywhere = EventTime(i64::MIN)..EventTime(i64::MAX);
         let take = |delivery: Named| {
-            judge.take(key(&delivery), delivery.place, zone.day_of(delivery.occurred_at));
+            judge.take(delivery.key, delivery.position, zone.day_of(delivery.occurred_at));
             Ok(())
         };
-        named::each::<Error>(table, &self.tenant.id, everywhere, &[], take).await?;
+        pinned.each_named::<Error>(self.tenant, everywhere, &[], take).await?;
         Ok(late.decide(&judge).into_iter().flat_map(|(_, _, rows)| rows).collect())
     }
 
@@ -133,20 +127,19 @@ impl Books<'_> {
         amounts.iter().try_for_each(|(unit, amount)| sums.add(unit, i128::from(*amount)))?;
         let user = delivery.user.as_str();
         let user_key = if user.is_empty() { 0 } else { user_key(self.tenant.id.as_str(), user) };
-        let key = event_key(self.tenant.id.as_str(), &delivery.event_id);
         let rows = self.tenant.counted_rollups().into_iter().map(|rollup| {
             let mut encoded = String::new();
             rollup.encode_properties(property, &mut encoded);
             Adjustment {
-                event_key: key,
+                event_key: delivery.key,
                 event_id: delivery.event_id.clone(),
                 dimensions: DimensionValues::from_encoded(encoded.as_str()).values(rollup.dimensions().len()),
                 rollup: rollup.name().to_owned(),
                 event: delivery.name.clone(),
                 day,
                 occurred_at: delivery.occurred_at,
-                partition: delivery.place.partition,
-                offset: delivery.place.offset,
+                partition: delivery.position.partition,
+                offset: delivery.position.offset,
                 sums: sums.clone(),
                 user_key,
             }

@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use jiff::civil::Date;
 use reckon_schemas::period::Period;
 
-use crate::named::Place;
+use crate::recount::Position;
 
 /// What is needed to know of a closed period.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Border {
 }
 
 impl Border {
-    fn was_there(&self, at: Place) -> bool {
+    fn was_there(&self, at: Position) -> bool {
         self.next_offsets.get(&at.partition).is_some_and(|next| at.offset < *next)
     }
 }
@@ -33,7 +33,7 @@ pub(super) struct Late<T> {
     border: Border,
     posted: HashSet<u128>,
     /// By event: its first late delivery.
-    found: HashMap<u128, (Place, T)>,
+    found: HashMap<u128, (Position, T)>,
 }
 
 impl<T> Late<T> {
@@ -46,7 +46,7 @@ impl<T> Late<T> {
     pub(super) fn take<E>(
         &mut self,
         key: u128,
-        at: Place,
+        at: Position,
         day: Date,
         content: impl FnOnce() -> Result<T, E>,
     ) -> Result<(), E> {
@@ -70,7 +70,7 @@ impl<T> Late<T> {
     }
 
     /// The events to be posted, in the order of their deliveries.
-    pub(super) fn decide(self, judge: &Judge<'_>) -> Vec<(u128, Place, T)> {
+    pub(super) fn decide(self, judge: &Judge<'_>) -> Vec<(u128, Position, T)> {
         let mut events: Vec<_> = self
             .found
             .into_iter()
@@ -85,13 +85,13 @@ impl<T> Late<T> {
 /// What is known of an event that may be posted.
 #[derive(Debug)]
 struct Verdict {
-    first: Place,
+    first: Position,
     /// For each closed period the first delivery that the lake held when it was closed, and whether it is dated in it.
-    at_close: Vec<Option<(Place, bool)>>,
+    at_close: Vec<Option<(Position, bool)>>,
 }
 
 impl Verdict {
-    fn new(first: Place, closed: usize) -> Self {
+    fn new(first: Position, closed: usize) -> Self {
         Self { first, at_close: vec![None; closed] }
     }
 }
@@ -105,7 +105,7 @@ pub(super) struct Judge<'a> {
 
 impl Judge<'_> {
     /// Takes a delivery of the tenant.
-    pub(super) fn take(&mut self, key: u128, at: Place, day: Date) {
+    pub(super) fn take(&mut self, key: u128, at: Position, day: Date) {
         let Some(verdict) = self.verdicts.get_mut(&key) else { return };
         verdict.first = verdict.first.min(at);
         for (border, known) in self.closed.iter().zip(&mut verdict.at_close) {
@@ -115,7 +115,7 @@ impl Judge<'_> {
         }
     }
 
-    fn posts(&self, key: u128, at: Place) -> bool {
+    fn posts(&self, key: u128, at: Position) -> bool {
         let Some(verdict) = self.verdicts.get(&key) else { return false };
         verdict.first == at && !verdict.at_close.iter().flatten().any(|(_, counted)| *counted)
     }
@@ -132,8 +132,8 @@ mod tests {
     const IN_OCTOBER: Date = date(2026, 10, 31);
     const IN_NOVEMBER: Date = date(2026, 11, 1);
 
-    fn at(log_time_us: i64, offset: i64) -> Place {
-        Place { log_time: EventTime(log_time_us), partition: 0, offset }
+    fn at(log_time_us: i64, offset: i64) -> Position {
+        Position { log_time: EventTime(log_time_us), partition: 0, offset }
     }
 
     fn border(period: &str, next_offset: i64) -> Border {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     /// The keys that are posted for October, which was closed at offset 10, of these deliveries.
-    fn posted(closed: &[Border], known: &[u128], deliveries: &[(u128, Place, Date)]) -> Vec<u128> {
+    fn posted(closed: &[Border], known: &[u128], deliveries: &[(u128, Position, Date)]) -> Vec<u128> {
         let mut late = Late::new(closed[0].clone(), known.iter().copied().collect());
         for (key, at, day) in deliveries {
             late.take(*key, *at, *day, || Ok::<_, Infallible>(())).expect("never fails");
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_partition_that_was_not_there_is_late_from_its_beginning() {
         let closed = [border("2026-10", 10)];
-        let elsewhere = Place { log_time: EventTime(1), partition: 7, offset: 0 };
+        let elsewhere = Position { log_time: EventTime(1), partition: 7, offset: 0 };
         assert_eq!(posted(&closed, &[], &[(1, elsewhere, IN_OCTOBER)]), [1]);
     }
 }

@@ -6,8 +6,8 @@ use reckon_schemas::cell::{DimensionValues, OTHER_VALUE, Rollup, read_amounts};
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::{SumOverflow, Unit};
 
-use crate::named::Named;
 use crate::reconcile::{Counted, Entry, Fate, Fates};
+use crate::recount::Named;
 
 /// Which cells of a rollup are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(crate) fn contributions<'a>(
 ) -> Vec<Contribution<'a>> {
     let mut found = Vec::new();
     for delivery in deliveries {
-        let (partition, offset) = (delivery.place.partition, delivery.place.offset);
+        let (partition, offset) = (delivery.position.partition, delivery.position.offset);
         let fate = fates.of(partition, offset);
         let overflowed = if fate == Fate::Accepted { fates.overflowed(partition, offset) } else { &[] };
         let (own, other) = cells_of(&selection.rollup, delivery, overflowed);
@@ -90,14 +90,8 @@ pub(crate) fn contributions<'a>(
     found
 }
 
-/// Amounts by unit (`None`: events) and reason; what adds up to nothing is left out. A conflict is entered as the
-/// duplicate that it is, too: whether an event is in conflict may become known after a run.
+/// Amounts by unit (`None`: events) and reason; what adds up to nothing is left out.
 pub(crate) type Shares = BTreeMap<(Option<Unit>, Reason), i128>;
-
-/// The reason that a share is entered under.
-pub(crate) fn as_shared(reason: Reason) -> Reason {
-    if reason == Reason::Conflicting { Reason::Duplicate } else { reason }
-}
 
 /// What contributions add up to.
 ///
@@ -107,7 +101,7 @@ pub(crate) fn shares(contributions: &[Contribution<'_>]) -> Result<Shares, SumOv
     let mut shares = Shares::new();
     for contribution in contributions {
         let mut add = |unit: Option<Unit>, amount: i128| {
-            let share = shares.entry((unit, as_shared(contribution.reason))).or_insert(0);
+            let share = shares.entry((unit, contribution.reason)).or_insert(0);
             *share = share.checked_add(contribution.sign * amount).ok_or(SumOverflow)?;
             Ok(())
         };

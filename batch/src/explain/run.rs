@@ -7,17 +7,16 @@ use deltalake::DeltaTable;
 use reckon_schemas::catalog::{Measure, Tenant};
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
-use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
-use super::contributions::{Contribution, Selection, Shares, as_shared, contributions, shares};
+use super::contributions::{Contribution, Selection, Shares, contributions, shares};
 use super::unexplained::unexplained;
 use super::{Config, Delivery, Explanation, Hour, Listed, Position, Request};
 use crate::lake::Lake;
-use crate::named::{self, Named};
 use crate::nightly::Error;
 use crate::reconcile::{CellName, Drift, Report, RunFacts, Summary};
+use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::settle::Store;
 
 /// What a run had stored about the cells that are asked about.
@@ -101,13 +100,8 @@ pub(super) async fn deliveries(
     span: &Range<EventTime>,
 ) -> Result<Vec<Named>, Error> {
     let (rollups, summed) = (tenant.counted_rollups(), tenant.summed_properties());
-    let dimensions = rollups.iter().flat_map(|rollup| rollup.dimensions()).map(String::as_str);
-    let summed = summed.iter().filter_map(|unit| match unit {
-        Unit::Property(name) => Some(name.as_ref()),
-        Unit::Currency(_) => None,
-    });
-    let wanted: Vec<&str> = dimensions.chain(summed).collect();
-    Ok(named::deliveries(table, &tenant.id, span.clone(), &wanted).await?)
+    let wanted = counted_properties(&rollups, &summed);
+    Ok(PinnedLake::new(table).await?.named(tenant, span.clone(), &wanted).await?)
 }
 
 async fn stored(
@@ -133,7 +127,7 @@ async fn stored(
         summary.add(&cell, &drift).map_err(overflow)?;
         if drift.measure != Measure::Users {
             for (reason, amount) in &drift.reasons {
-                let share = shares.entry((drift.unit.clone(), as_shared(*reason))).or_insert(0_i128);
+                let share = shares.entry((drift.unit.clone(), *reason)).or_insert(0_i128);
                 *share = share.checked_add(*amount).ok_or(overflow(reckon_schemas::sums::SumOverflow))?;
             }
             if drift.residual != 0 && !residual.contains(&cell) {
@@ -185,9 +179,9 @@ fn listed(contribution: &Contribution<'_>) -> Listed {
 pub(super) fn delivery(named: &Named) -> Delivery {
     Delivery {
         event_id: named.event_id.clone(),
-        partition: named.place.partition,
-        offset: named.place.offset,
-        log_time: named.place.log_time.to_timestamp(),
+        partition: named.position.partition,
+        offset: named.position.offset,
+        log_time: named.position.log_time.to_timestamp(),
         occurred_at: named.occurred_at.to_timestamp(),
         user: named.user.clone(),
         money: named.money.map(|money| money.to_string()),

@@ -9,8 +9,8 @@ use reckon_schemas::time::EventTime;
 
 use super::contributions::{Selection, contributions, shares};
 use super::residual::{Amounts, Part, Verdict, narrow};
-use crate::named::{Named, Place};
 use crate::reconcile::Fates;
+use crate::recount::{Named, Position};
 
 fn cents(amount: i128) -> Sums {
     [("USD".parse::<Unit>().expect("known"), amount)].into_iter().collect()
@@ -77,7 +77,7 @@ fn what_the_lake_does_not_have_is_no_delivery_s_fault() {
 }
 
 fn named(id: &str, offset: i64, first: i64, department: &str, minor: i64) -> Named {
-    let place = |offset| Place { log_time: EventTime(offset), partition: 0, offset };
+    let place = |offset| Position { log_time: EventTime(offset), partition: 0, offset };
     Named::for_tests(place(offset), place(first), id, department, minor)
 }
 

@@ -14,9 +14,9 @@ use super::residual::{Amounts, Part as Place, Unexplained, narrow};
 use super::run::{deliveries, delivery};
 use super::{Config, Part};
 use crate::lake::{self, Lake};
-use crate::named::Named;
 use crate::nightly::Error;
 use crate::reconcile::CellName;
+use crate::recount::Named;
 use crate::settle::{CellPart, Evidence, Store};
 
 /// The most cells of a day that are looked into.
@@ -108,7 +108,7 @@ impl Now {
         let mut accepted: BTreeMap<Place, Vec<(&Named, Sums)>> = BTreeMap::new();
         let mut amounts = Vec::new();
         for delivery in self.deliveries.iter().filter(|delivery| delivery.name == cell.event) {
-            let at = (delivery.place.partition, delivery.place.offset);
+            let at = (delivery.position.partition, delivery.position.offset);
             let was_read = self.progress.get(&at.0).is_some_and(|next| at.1 < *next);
             let missed = self.evidence.refused.get(&at).is_some_and(|(_, missed)| *missed >= grain);
             let overflowed = self.evidence.overflowed.get(&at).map_or(&[][..], |dimensions| dimensions);

@@ -216,11 +216,11 @@ fn present<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, Rec
     never_null(numbers(batch, name)?, name)
 }
 
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringViewArray, RecountError> {
+pub(super) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringViewArray, RecountError> {
     column(batch, name)?.as_string_view_opt().ok_or_else(|| unexpected(batch, name))
 }
 
-fn never_null<'a, A: Array>(column: &'a A, name: &str) -> Result<&'a A, RecountError> {
+pub(super) fn never_null<'a, A: Array>(column: &'a A, name: &str) -> Result<&'a A, RecountError> {
     if column.null_count() == 0 {
         return Ok(column);
     }

@@ -16,6 +16,7 @@ mod distinct;
 mod exact;
 mod firsts;
 mod groups;
+mod named;
 mod partitions;
 mod places;
 mod scan;
@@ -32,10 +33,11 @@ pub(crate) use self::cells::Wanted;
 pub(crate) use self::contents::Content;
 pub(crate) use self::deliveries::Delivery;
 pub(crate) use self::firsts::{Contradiction, FirstDeliveries};
+pub(crate) use self::named::{Named, Position};
 pub(crate) use self::partitions::Budget;
 #[cfg(test)]
 pub(crate) use self::places::Place;
-pub(crate) use self::scan::{PinnedLake, in_background};
+pub(crate) use self::scan::{PinnedLake, counted_properties, in_background};
 pub(crate) use self::tally::Tally;
 
 /// Why the lake could not be counted.

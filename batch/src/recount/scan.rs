@@ -38,7 +38,7 @@ pub(crate) struct PinnedLake {
 
 /// Which of a tenant's rows are read, by the dates that they are filed under.
 #[derive(Clone, Debug)]
-enum Dates {
+pub(super) enum Dates {
     All,
     /// Those that a span of event time may be in.
     Of(Range<EventTime>),
@@ -181,7 +181,7 @@ impl PinnedLake {
     }
 
     /// Reads columns of a tenant's rows.
-    async fn scan<E: From<RecountError>>(
+    pub(super) async fn scan<E: From<RecountError>>(
         &self,
         tenant: &Tenant,
         dates: Dates,
@@ -270,12 +270,20 @@ async fn read_all<E: From<RecountError>>(
 
 /// What is read of events to count them by rollups and sum these units.
 fn columns_of(rollups: &[Rollup], summed: &[Unit]) -> Vec<&'static str> {
+    counted_columns(counted_properties(rollups, summed))
+}
+
+/// The properties that rollups group by and that are summed, each once.
+pub(crate) fn counted_properties<'a>(rollups: &'a [Rollup], summed: &'a [Unit]) -> Vec<&'a str> {
     let dimensions = rollups.iter().flat_map(|rollup| rollup.dimensions()).map(String::as_str);
     let summed = summed.iter().filter_map(|unit| match unit {
         Unit::Property(name) => Some(name.as_ref()),
         Unit::Currency(_) => None,
     });
-    counted_columns(dimensions.chain(summed))
+    let mut properties: Vec<&str> = dimensions.chain(summed).collect();
+    properties.sort_unstable();
+    properties.dedup();
+    properties
 }
 
 /// Runs what computes and does not wait, where it holds nobody up.

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{Item, Kind, Ledger, LedgerError, Mapping, Matches, TieOut, match_sides};
 use crate::lake::{self, Lake};
-use crate::named::{self, Named};
 use crate::nightly;
+use crate::recount::{Named, PinnedLake};
 use crate::settle::{BreakRow, Found, Store};
 
 /// How many days around the ones in question are read: no provider books a payment later.
@@ -131,8 +131,8 @@ async fn events(
         Matches::EventId => Vec::new(),
         Matches::Property(name) => vec![name],
     };
-    let found = named::deliveries(table, &config.tenant.id, start..end, &wanted).await;
-    let found = found.map_err(nightly::Error::from)?;
+    let pinned = PinnedLake::new(table).await.map_err(nightly::Error::from)?;
+    let found = pinned.named(&config.tenant, start..end, &wanted).await.map_err(nightly::Error::from)?;
     let payments = found.into_iter().filter(|delivery| delivery.is_first() && mapping.events.contains(&delivery.name));
     Ok(payments.filter_map(|delivery| item(delivery, mapping, basis)).collect())
 }

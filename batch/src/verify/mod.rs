@@ -14,6 +14,8 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use serde::Serialize;
 
+use crate::nightly;
+
 pub use self::chain::verify_chain;
 pub use self::run::verify_run;
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub lake: stores::Lake,
     /// The tenants.
     pub catalog: Arc<Catalog>,
+    /// How much is counted at once, as when it was settled.
+    pub tuning: nightly::Tuning,
 }
 
 /// What verifying found.

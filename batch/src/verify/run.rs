@@ -15,11 +15,6 @@ use crate::objects::Objects;
 use crate::recount::{Budget, PinnedLake};
 use crate::settle::Store;
 
-/// What the keys of events may take in memory; the rest waits on disk.
-const MEMORY_BYTES: usize = 384 << 20;
-/// How many deliveries are counted at once.
-const CHUNK_DELIVERIES: u64 = 250_000;
-
 /// Counts a run again, from the lake version and the configuration in its manifest, and compares every cell that it
 /// published, its users and the content of its days.
 ///
@@ -87,8 +82,8 @@ async fn verify(
     }
     let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
     let days: Vec<Date> = published.keys().copied().collect();
-    let budget = Budget::new(MEMORY_BYTES);
-    for days in pieces(&days, &deliveries, CHUNK_DELIVERIES) {
+    let budget = Budget::new(config.tuning.memory_bytes);
+    for days in pieces(&days, &deliveries, config.tuning.chunk_deliveries) {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
         let recounted = recount(&pinned, &configuration, days, &deliveries, &budget).await?;
         let expected = Expected::new(&recounted);

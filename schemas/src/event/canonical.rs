@@ -1,5 +1,5 @@
 //! Messages exactly as [`Event::encode`] writes them, which nearly all in the log are: their shape is known, so reading
-//! one is a walk from one known text to the next, and costs a third of parsing it. What differs in any way (other
+//! one is a walk from one known text to the next, and costs less than parsing it. What differs in any way (other
 //! order, blanks, escapes, another version, an odd number) is left to the JSON parser.
 
 use super::{EVENT_VERSION, Event, Properties, Source};
