@@ -30,6 +30,8 @@ fn settled(offset: i64, state: State, zone: &Zone) -> SettledDay {
         run_id: Arc::from(format!("run {offset}")),
         state,
         settled_at: Timestamp::UNIX_EPOCH,
+        deliveries: 0,
+        lake_version: 0,
     }
 }
 
@@ -48,7 +50,7 @@ fn cells(windows: &[Window], factor: i128) -> Vec<Cell> {
 }
 
 fn counted(batch: Vec<Cell>, speed: Vec<Cell>) -> Counted {
-    Counted { batch, speed, unions: HashMap::new(), zero: Tally::Sum(0) }
+    Counted { layers: vec![(Layer::Batch, batch), (Layer::Speed, speed)], unions: HashMap::new(), zero: Tally::Sum(0) }
 }
 
 proptest! {
@@ -154,7 +156,7 @@ fn users_of_both_layers_are_united_and_not_added() {
     let keys = [Some(Vec::new()), None];
     let unions = keys.into_iter().map(|key| ((Some(0), key), whole.clone())).collect();
     let zero = Tally::sketched_users(Sketch::new());
-    let merged = merge(&plan, Counted { batch, speed, unions, zero }).expect("complete");
+    let merged = merge(&plan, Counted { unions, zero, ..counted(batch, speed) }).expect("complete");
     assert_eq!(merged.parts.iter().map(Tally::size).collect::<Vec<_>>(), [90, 70]);
     assert_eq!(merged.total, Tally::sketched_users(sketch(0..120)));
     assert_eq!(merged.groups[0].points[&1], Tally::exact_users(60));
@@ -165,7 +167,7 @@ fn users_without_a_union_are_an_error_and_not_a_wrong_number() {
     let (plan, windows) = plan_of_days(2, 2);
     let batch = windows.iter().map(|window| users_cell(window, Tally::exact_users(60))).collect();
     let zero = Tally::sketched_users(Sketch::new());
-    let counted = Counted { batch, speed: Vec::new(), unions: HashMap::new(), zero };
+    let counted = Counted { zero, ..counted(batch, Vec::new()) };
     assert_eq!(merge(&plan, counted).err(), Some(MergeError::Incomplete));
 }
 

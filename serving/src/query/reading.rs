@@ -41,7 +41,7 @@ impl Evaluator {
         let (batch, unions) = batch.map_err(|error| store_problem(&error))?;
         let (speed, redis_error) = speed?;
         self.tell_about_redis(redis_error, notes);
-        Ok(Counted { batch, speed, unions, zero })
+        Ok(Counted { layers: vec![(Layer::Batch, batch), (Layer::Speed, speed)], unions, zero })
     }
 
     async fn read_batch(
