@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reckon_schemas::catalog::Catalog;
-use reckon_schemas::stores::{self, ClickHouse, Kafka, Redis};
+use reckon_schemas::stores::{ClickHouse, Kafka, Redis};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub struct Config {
     /// The store of cells, drift and settlements; read only.
     pub clickhouse: ClickHouse,
     /// The store of every event there ever was; read only.
-    pub lake: stores::Lake,
+    pub lake: reckon_schemas::stores::Lake,
     /// For how long ClickHouse keeps raw events, by the log's time.
     pub raw_retention: Duration,
     /// For the name of the topic whose progress is told; the log itself is not read.

@@ -9,7 +9,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, cast, ident, lit};
-use deltalake::{DeltaTable, FilterOp, FilterValue};
+use deltalake::kernel::LogicalFileView;
+use deltalake::{DeltaTable, DeltaTableError, FilterOp, FilterValue};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -25,6 +26,7 @@ pub(crate) struct PinnedLake {
     table: DeltaTable,
     provider: Arc<dyn TableProvider>,
     context: SessionContext,
+    committed_at: Option<Timestamp>,
 }
 
 impl PinnedLake {
@@ -35,7 +37,8 @@ impl PinnedLake {
         let context = SessionContext::new_with_config_rt(config, runtime);
         table.update_datafusion_session(&context.state()).map_err(|error| unreadable(&error))?;
         let provider = table.table_provider().await.map_err(|error| unreadable(&error))?;
-        Ok(Self { table, provider, context })
+        let committed_at = committed_at(&table).await;
+        Ok(Self { table, provider, context, committed_at })
     }
 
     /// The version.
@@ -45,8 +48,7 @@ impl PinnedLake {
 
     /// When the version was committed, if the store still knows.
     pub(crate) fn committed_at(&self) -> Option<Timestamp> {
-        let at_ms = self.table.snapshot().ok()?.version_timestamp(self.version())?;
-        Timestamp::from_millisecond(at_ms).ok()
+        self.committed_at
     }
 
     /// A place in the memory that all questions share.
@@ -61,8 +63,8 @@ impl PinnedLake {
     pub(crate) async fn refuse_more_than(&self, rows_max: u64, tenant: &str) -> Result<(), StoreError> {
         let of_tenant = [("tenant", FilterOp::Eq, FilterValue::Scalar(tenant))];
         let files = self.table.get_active_add_actions_by_partitions(&of_tenant);
-        let add = |rows: u64, file: deltalake::kernel::LogicalFileView| async move {
-            Ok(rows.saturating_add(file.num_records().unwrap_or(0) as u64))
+        let add = |rows: u64, file: LogicalFileView| async move {
+            Ok::<u64, DeltaTableError>(rows.saturating_add(file.num_records().unwrap_or(0) as u64))
         };
         let rows = files.try_fold(0, add).await.map_err(|error| unreadable(&error))?;
         if rows <= rows_max {
@@ -94,6 +96,16 @@ impl PinnedLake {
         .await?;
         Ok(days.into_iter().map(|(start, count)| (tenant.time_zone.day_of(start), count)).collect())
     }
+}
+
+/// By the commit's file, or by what it says of itself: the file of a checkpointed version is not listed any more.
+async fn committed_at(table: &DeltaTable) -> Option<Timestamp> {
+    let listed = table.snapshot().ok()?.version_timestamp(table.version()?);
+    let at_ms = match listed {
+        Some(at_ms) => at_ms,
+        None => table.history(Some(1)).try_next().await.ok()??.timestamp?,
+    };
+    Timestamp::from_millisecond(at_ms).ok()
 }
 
 /// Reads a plan to its end, batch by batch.

@@ -20,7 +20,7 @@ use crate::stores::clickhouse::Limits;
 use crate::stores::raw::DATED_AHEAD_US;
 
 /// Which events are read, before anybody has looked whether they are there.
-pub(super) struct Source {
+struct Source {
     /// Windows that begin here or later are answered from raw events.
     raw_from: Option<EventTime>,
     notes: Vec<String>,

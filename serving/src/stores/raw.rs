@@ -102,6 +102,11 @@ struct UsersRow {
     users: u64,
 }
 
+#[derive(Row, Deserialize)]
+struct NewestRow {
+    newest: Option<i64>,
+}
+
 impl ClickHouse {
     /// When the newest raw event of a tenant arrived, of those that can be about a range that begins here.
     pub(crate) async fn newest_raw_event(
@@ -111,8 +116,8 @@ impl ClickHouse {
         limits: Limits,
     ) -> Result<Option<Timestamp>, StoreError> {
         let statement = self.statement(NEWEST).within(limits).bind("tenant", tenant);
-        let rows = statement.bind("logged", from.plus_micros(-DATED_AHEAD_US).0).rows::<Option<i64>>().await?;
-        Ok(rows.into_iter().next().flatten().and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()))
+        let rows = statement.bind("logged", from.plus_micros(-DATED_AHEAD_US).0).rows::<NewestRow>().await?;
+        Ok(rows.into_iter().next().and_then(|row| row.newest).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()))
     }
 
     /// What is counted of the raw events of those windows that a plan gives to them.

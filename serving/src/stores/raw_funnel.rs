@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::StoreError;
 use super::clickhouse::{ClickHouse, Limits};
 use super::raw::{happened, in_range, value};
-use crate::funnel::question::{Funnel, FunnelStep};
+use crate::funnel::question::Funnel;
 use crate::funnel::{Reached, add};
 
 /// Between two microseconds there is room for every step.
@@ -56,9 +56,8 @@ impl ClickHouse {
         limits: Limits,
     ) -> Result<Reached, StoreError> {
         let names: Vec<&str> = funnel.steps.iter().map(|step| step.event.as_str()).collect();
-        let of_steps = |part: fn(&FunnelStep) -> (Vec<&String>, Vec<&Vec<String>>)| funnel.steps.iter().map(part);
-        let (dimensions, values): (Vec<Vec<&String>>, Vec<Vec<&Vec<String>>>) =
-            of_steps(|step| step.filters.iter().unzip()).unzip();
+        let filters = funnel.steps.iter().map(|step| step.filters.iter().unzip::<_, _, Vec<_>, Vec<_>>());
+        let (dimensions, values): (Vec<_>, Vec<_>) = filters.unzip();
         let statement = in_range(self.statement(FUNNEL).within(limits), tenant, funnel.from, funnel.to)
             .bind("within", funnel.within_us.saturating_mul(SLOTS))
             .bind("by", funnel.by.as_deref().unwrap_or_default())

@@ -127,7 +127,7 @@ fn said(answer: &Value, layers: &[&str], scene: &Scene) -> Result<()> {
     );
     let today = scene.day(0)?.0;
     for part in coverage {
-        let settled = part["layer"] == "lake" && part["to"].as_str() <= Some(&today);
+        let settled = part["layer"] == "lake" && part["to"].as_str() <= Some(today.as_str());
         ensure!(part["state"] == if settled { "settled" } else { "provisional" }, "{part}");
         ensure!(part["lake_version"].is_u64() == (part["layer"] == "lake"), "{part}");
         ensure!(part["as_of"].is_string(), "{part}");
