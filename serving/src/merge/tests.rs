@@ -10,7 +10,7 @@ use reckon_schemas::sketch::Sketch;
 use reckon_schemas::time::Zone;
 use reckon_schemas::window::{Grain, Window};
 
-use super::plan::{SettledDay, Settlements};
+use super::plan::{Events, LakeState, SettledDay, Settlements};
 use super::*;
 
 const ZONES: [&str; 4] = ["UTC", "America/New_York", "Asia/Kolkata", "America/Sao_Paulo"];
@@ -135,6 +135,39 @@ fn the_provenance_of_a_sum_is_that_of_its_least_certain_part() {
     assert_eq!((plan.provenance(0..4).state, plan.provenance(0..4).layer), (State::Provisional, None));
     assert_eq!(plan.provenance(3..4).layer, Some(Layer::Speed));
     assert!(plan.provenance(3..4).run_ids.is_empty());
+}
+
+#[test]
+fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
+    let zone = Zone::UTC;
+    let windows: Vec<Window> =
+        Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(5)), &zone).collect();
+    let days = (0..4).map(|offset| settled(offset, State::Settled, &zone)).collect();
+    let differing = vec![(zone.day_start(day(1)), zone.day_end(day(1)))];
+    let events = Events {
+        raw_from: Some(zone.day_start(day(3))),
+        raw_at: Some(Timestamp::UNIX_EPOCH),
+        lake: Some(LakeState { version: 7, committed_at: Timestamp::from_second(9).ok(), differing }),
+    };
+    let plan = Plan::of_events(&windows, Settlements::new(days, &zone), events);
+    let said = plan.pieces().iter().map(|piece| (piece.layer, piece.state, piece.windows.clone()));
+    let expected = [
+        (Layer::Lake, State::Settled, 0..1),
+        (Layer::Lake, State::Provisional, 1..2),
+        (Layer::Lake, State::Settled, 2..3),
+        (Layer::Raw, State::Provisional, 3..5),
+    ];
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+    assert_eq!((plan.windows_of(Layer::Lake), plan.windows_of(Layer::Raw)), (0..3, 3..5));
+    assert!(plan.windows_of(Layer::Batch).is_empty() && plan.windows_of(Layer::Speed).is_empty());
+    let (settled, all) = (plan.provenance(0..1), plan.provenance(0..5));
+    assert_eq!(
+        (settled.layer, settled.state, settled.as_of),
+        (Some(Layer::Lake), State::Settled, Timestamp::from_second(9).ok())
+    );
+    assert_eq!((all.layer, all.state, all.as_of), (None, State::Provisional, settled.as_of));
+    assert_eq!(plan.position(windows[3].start, Layer::Raw), Some(3));
+    assert_eq!(plan.position(windows[3].start, Layer::Lake), None);
 }
 
 fn sketch(users: std::ops::Range<u32>) -> Sketch {
