@@ -117,7 +117,7 @@ pub(super) async fn for_each_batch(
     while let Some(batch) = stream.try_next().await.map_err(|error| failed(&error))? {
         receive(&batch)?;
         // A batch is milliseconds of work; others get their turn.
-        tokio::task::consume_budget().await;
+        tokio::task::coop::consume_budget().await;
     }
     Ok(())
 }
