@@ -36,7 +36,7 @@ impl PinnedLake {
         let config = SessionConfig::new().with_target_partitions(threads);
         let context = SessionContext::new_with_config_rt(config, runtime);
         table.update_datafusion_session(&context.state()).map_err(|error| unreadable(&error))?;
-        let provider = table.table_provider().await.map_err(|error| unreadable(&error))?;
+        let provider = table.table_provider().await.map_err(|error| failed(&error))?;
         let committed_at = committed_at(&table).await;
         Ok(Self { table, provider, context, committed_at })
     }

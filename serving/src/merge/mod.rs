@@ -37,14 +37,16 @@ pub(crate) struct Cell {
     pub(crate) tally: Tally,
 }
 
+/// Tallies of unions, by piece of the plan (`None`: the whole range) and group (`None`: all groups).
+pub(crate) type Unions = HashMap<(Option<usize>, Option<Key>), Tally>;
+
 /// Everything that was read for one answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
     /// The cells of each layer.
     pub(crate) layers: Vec<(Layer, Vec<Cell>)>,
-    /// Tallies of unions that were made where the data is, by piece of the plan (`None`: the whole range) and group
-    /// (`None`: all groups); they take precedence over adding up.
-    pub(crate) unions: HashMap<(Option<usize>, Option<Key>), Tally>,
+    /// The unions that were made where the data is; they take precedence over adding up.
+    pub(crate) unions: Unions,
     /// What nothing is.
     pub(crate) zero: Tally,
 }

@@ -13,7 +13,7 @@ use super::selection::Selection;
 use super::{Asked, Context, Evaluator, Standing, merge_problem, store_problem, wording};
 use crate::answer::Answer;
 use crate::lake::{self, PinnedLake};
-use crate::merge::plan::{Events, LakeState, Layer, Plan, Settlements};
+use crate::merge::plan::{Events, LakeState, Plan, Settlements};
 use crate::merge::{Counted, Merged, merge};
 use crate::problem::Problem;
 use crate::stores::clickhouse::Limits;

@@ -13,12 +13,10 @@ use super::{Evaluator, merge_problem, store_problem};
 use crate::merge::fresh::{FreshShares, Share};
 use crate::merge::plan::{Layer, Piece, Plan, SettledDay};
 use crate::merge::tally::{Tally, Users};
-use crate::merge::{Cell, Counted, Key};
+use crate::merge::{Cell, Counted, Key, Unions};
 use crate::problem::Problem;
 use crate::stores::StoreError;
 use crate::stores::progress::SpeedProgress;
-
-type Unions = HashMap<(Option<usize>, Option<Key>), Tally>;
 
 impl Evaluator {
     /// Reads both layers' cells, and for users the unions that cannot be made from them.

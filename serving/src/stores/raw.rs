@@ -14,7 +14,7 @@ use super::StoreError;
 use super::clickhouse::{ClickHouse, Limits, Statement, broken};
 use crate::merge::plan::{Layer, Plan};
 use crate::merge::tally::Tally;
-use crate::merge::{Cell, Counted, Key};
+use crate::merge::{Cell, Counted, Key, Unions};
 use crate::query::selection::Selection;
 
 /// An event may be dated so much later than the log took it: what the collector accepts.
@@ -200,9 +200,9 @@ fn sums(rows: Vec<SumRow>, unit: Option<&Unit>) -> Result<Vec<Cell>, StoreError>
 }
 
 /// The numbers of windows, and those of the whole range by group and over all groups, which is one piece.
-fn users(rows: Vec<UsersRow>) -> (Vec<Cell>, HashMap<(Option<usize>, Option<Key>), Tally>) {
+fn users(rows: Vec<UsersRow>) -> (Vec<Cell>, Unions) {
     let mut cells = Vec::new();
-    let mut unions = HashMap::new();
+    let mut unions = Unions::new();
     for UsersRow { bucket, key, all_windows, all_groups, users } in rows {
         let tally = Tally::exact_users(users);
         if all_windows == 0 {

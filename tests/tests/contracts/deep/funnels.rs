@@ -56,7 +56,8 @@ async fn both_engines_count_a_funnel_as_the_oracle_does() -> Result<()> {
 fn random_funnel(random: &mut StdRng, scene: &Scene) -> Result<Value> {
     let steps: Vec<Value> = (0..random.random_range(2..=6))
         .map(|_| {
-            let mut step = json!({ "event": ["view", "cart", "purchase"][random.random_range(0..3)] });
+            let event = ["view", "cart", "purchase"][random.random_range(0..3)];
+            let mut step = json!({ "event": event });
             if random.random_bool(0.3) {
                 step["filters"] = json!({ "country": ["DE", "US"], "it's \"odd\\": ["' OR 1=1 --", "\\", "ä✓"] });
             }
