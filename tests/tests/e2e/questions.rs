@@ -69,7 +69,6 @@ pub(super) async fn answers_equal_the_source(world: &mut World) -> Result<()> {
     std::fs::write(world.config(), format!("{config}\n{serve}"))?;
     let mut serving = world.start_serving().await?;
 
-    eprintln!("seed {SEED}");
     let mut random = StdRng::seed_from_u64(SEED);
     let questions = (0..QUESTIONS).map(|_| random_question(&mut random)).collect::<Result<Vec<_>>>()?;
     let expected = duckdb(&questions)?;
@@ -83,7 +82,6 @@ pub(super) async fn answers_equal_the_source(world: &mut World) -> Result<()> {
         }
     }
     ensure!(serving.stop()?.success());
-    eprintln!("{QUESTIONS} questions, answered by {layers:?}, numbers by method: {methods:?}");
     ensure!(layers.values().all(|count| *count >= 40) && layers.len() == 2, "too much of one kind: {layers:?}");
     ensure!(methods.len() == 2, "no estimates, or nothing exact: {methods:?}");
     Ok(())
