@@ -117,6 +117,10 @@ pub fn progress_id(topic: &str, partition: i32) -> String {
     format!("reckon-archive/{topic}/{partition}")
 }
 
+/// The name under which the border of what has expired is kept in a table's transaction identifiers; its version is the
+/// first `event_date` that is still there, in days since 1970-01-01.
+pub const EXPIRED_ID: &str = "reckon-expire/before";
+
 /// The name under which the number of partitions that the table has records of (one more than the largest) is kept in
 /// the table's transaction identifiers. Every commit of the archive carries it.
 #[must_use]

@@ -6,10 +6,10 @@ mod close;
 mod collect;
 #[path = "contracts/conservation.rs"]
 mod conservation;
-#[path = "contracts/deep/mod.rs"]
-mod deep;
 #[path = "contracts/drill_down.rs"]
 mod drill_down;
+#[path = "contracts/expire.rs"]
+mod expire;
 #[path = "contracts/lineage.rs"]
 mod lineage;
 #[path = "contracts/raw.rs"]

@@ -23,6 +23,7 @@ use crate::manifest::{self, Action};
 use crate::nightly::Error;
 use crate::objects::Objects;
 use crate::recount::{Named, PinnedLake, counted_properties};
+use crate::retention::Held;
 use crate::settle::{Adjustment, ClosedPeriod, PeriodEntry, Store};
 
 /// What was posted for one closed period.
@@ -62,6 +63,7 @@ impl Books<'_> {
             return Ok(posted);
         }
         let pinned = PinnedLake::new(table).await?;
+        let held = Held::of(table).await?;
         let deliveries = pinned.deliveries_by_day(self.tenant).await?;
         let offsets = lake::progress(table, self.topic).await?;
         let posted_day = self.posting_day(&closed);
@@ -71,7 +73,7 @@ impl Books<'_> {
             if now_there == period.known_deliveries {
                 continue;
             }
-            let adjustments = self.adjustments(&pinned, &closed, period).await?;
+            let adjustments = self.adjustments(&pinned, held, &closed, period).await?;
             let events = self.write(period, &pinned, &offsets, posted_day, now_there, &adjustments).await?;
             posted.extend(events);
         }
@@ -88,6 +90,7 @@ impl Books<'_> {
     async fn adjustments(
         &self,
         pinned: &PinnedLake,
+        held: Held,
         closed: &[ClosedPeriod],
         period: &ClosedPeriod,
     ) -> Result<Vec<Adjustment>, Error> {
@@ -99,11 +102,23 @@ impl Books<'_> {
         let span = zone.day_start(period.period.first_day())..zone.day_end(period.period.last_day());
         let (rollups, summed) = (self.tenant.counted_rollups(), self.tenant.summed_properties());
         let wanted = counted_properties(&rollups, &summed);
+        let mut unknown = 0_u64;
         let take = |delivery: Named| {
             let day = zone.day_of(delivery.occurred_at);
+            if !held.holds(day, zone) {
+                // The first delivery of its event may have expired: whether it was counted cannot be known any more.
+                unknown += 1;
+                return Ok(());
+            }
             late.take(delivery.key, delivery.position, day, || self.of_event(&delivery, day))
         };
         pinned.each_named::<Error>(self.tenant, span, &wanted, take).await?;
+        if unknown > 0 {
+            tracing::warn!(
+                tenant = %self.tenant.id, period = %period.period, deliveries = unknown,
+                "came for days that have expired, and are not posted"
+            );
+        }
         if late.is_empty() {
             return Ok(Vec::new());
         }

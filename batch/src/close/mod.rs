@@ -41,6 +41,7 @@ use crate::manifest::{self, Action, Closed, DayContent};
 use crate::nightly;
 use crate::objects::Objects;
 use crate::recount::PinnedLake;
+use crate::retention::Held;
 use crate::settle::{PeriodDay, PeriodEntry, Store, empty_day_hash};
 
 /// What closing works on.
@@ -147,7 +148,12 @@ async fn close_locked(
     let table = Lake::open(&config.lake).await.map_err(nightly::Error::from)?.events().await;
     let table = table.map_err(nightly::Error::from)?;
     let pinned = PinnedLake::new(&table).await.map_err(nightly::Error::from)?;
-    let deliveries = pinned.deliveries_by_day(tenant).await.map_err(nightly::Error::from)?;
+    let mut deliveries = pinned.deliveries_by_day(tenant).await.map_err(nightly::Error::from)?;
+    let held = Held::of(&table).await.map_err(nightly::Error::from)?;
+    for day in settled.iter().filter(|day| !held.holds(day.day, &tenant.time_zone)) {
+        // What has expired cannot have changed: it is what was counted.
+        deliveries.insert(day.day, day.deliveries);
+    }
     let (conflicts, ledger_breaks) = store.open_issues(&tenant.id, period).await?;
     let first_known = known.keys().next().copied();
     let checklist = Checklist::draw(&checklist::Facts {

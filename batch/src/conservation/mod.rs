@@ -11,19 +11,22 @@ use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
-use datafusion::prelude::{SessionContext, cast, ident};
+use datafusion::prelude::{Expr, SessionContext, cast, ident};
 use deltalake::DeltaTable;
 use futures::StreamExt;
+use reckon_schemas::lake::{EVENTS_TABLE, REJECTED_TABLE};
 use reckon_schemas::stores;
 use serde::Serialize;
 
 pub use self::offsets::{Offsets, Range};
-pub use self::proof::{Hole, Partition, Why, prove, questions};
+pub use self::proof::{Hole, InLake, Partition, Why, prove, questions};
 
 use self::log::Log;
 use crate::lake::{self, Lake};
 use crate::nightly::Error;
+use crate::objects::Objects;
 use crate::recount::RecountError;
+use crate::retention::expired_offsets;
 
 /// Both topics, partition by partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,16 +42,19 @@ pub struct Conservation {
 /// # Errors
 /// [`Error::Retryable`] if a server was away, [`Error::Config`] or [`Error::Broken`] if the lake is of no use.
 pub async fn run(kafka: &stores::Kafka, store: &stores::Lake) -> Result<Conservation, Error> {
-    let lake = Lake::open(store).await?;
+    let (lake, objects) = (Lake::open(store).await?, Objects::open(store)?);
     let mut partitions = Vec::new();
     // The lake first, then the log: what the archive brings in meanwhile is not taken for missing.
-    for (topic, table) in
-        [(&kafka.topics.events, lake.events().await?), (&kafka.topics.rejected, lake.rejected().await?)]
-    {
-        let archived = archived(&table).await?;
+    for (topic, name, table) in [
+        (&kafka.topics.events, EVENTS_TABLE, lake.events().await?),
+        (&kafka.topics.rejected, REJECTED_TABLE, lake.rejected().await?),
+    ] {
+        let archived = archived(&table, None).await?;
+        let expired = expired_offsets(&objects, name, &table).await?;
         let progress = lake::progress(&table, topic).await?;
         let (brokers, topic) = (kafka.brokers.clone(), topic.clone());
-        let compared = tokio::task::spawn_blocking(move || compare(&brokers, &topic, archived, &progress)).await;
+        let compared =
+            tokio::task::spawn_blocking(move || compare(&brokers, &topic, (archived, expired), &progress)).await;
         partitions.extend(compared.map_err(|error| Error::Broken(error.to_string()))??);
     }
     Ok(Conservation { holds: partitions.iter().all(Partition::holds), partitions })
@@ -57,37 +63,49 @@ pub async fn run(kafka: &stores::Kafka, store: &stores::Lake) -> Result<Conserva
 fn compare(
     brokers: &str,
     topic: &str,
-    mut archived: BTreeMap<i32, Offsets>,
+    (mut archived, mut expired): (BTreeMap<i32, Offsets>, BTreeMap<i32, Offsets>),
     progress: &BTreeMap<i32, i64>,
 ) -> Result<Vec<Partition>, Error> {
     let log = Log::open(brokers)?;
     let mut ranges = log.ranges(topic)?;
-    for partition in archived.keys().chain(progress.keys()) {
+    for partition in archived.keys().chain(expired.keys()).chain(progress.keys()) {
         // The topic was made anew with fewer partitions: nothing of them is left in the log.
         ranges.entry(*partition).or_insert(Range { from: i64::MAX, to: i64::MAX });
     }
     let mut partitions = Vec::new();
     for (partition, mut range) in ranges {
-        let archived = archived.remove(&partition).unwrap_or_default();
+        let found = InLake {
+            archived: archived.remove(&partition).unwrap_or_default(),
+            expired: expired.remove(&partition).unwrap_or_default(),
+        };
         let next_offset = progress.get(&partition).copied().unwrap_or(0);
         if range.is_empty() {
             let end = next_offset.max(if range.from == i64::MAX { 0 } else { range.from });
             range = Range { from: end, to: end };
         }
         let mut records = Offsets::default();
-        for asked in questions(&archived, range, next_offset) {
+        for asked in questions(&found, range, next_offset) {
             log.records(topic, partition, asked, &mut records)?;
         }
-        partitions.push(prove((topic, partition), &archived, range, next_offset, &records));
+        partitions.push(prove((topic, partition), &found, range, next_offset, &records));
     }
     Ok(partitions)
 }
 
-/// Every offset that a table of the lake has, by partition.
-async fn archived(table: &DeltaTable) -> Result<BTreeMap<i32, Offsets>, RecountError> {
+/// Every offset that a table of the lake has, by partition; with a condition, that of the rows that fulfil it.
+///
+/// # Errors
+/// [`RecountError::Unreadable`].
+pub(crate) async fn archived(
+    table: &DeltaTable,
+    condition: Option<Expr>,
+) -> Result<BTreeMap<i32, Offsets>, RecountError> {
     let context = SessionContext::new();
     table.update_datafusion_session(&context.state())?;
-    let rows = context.read_table(table.table_provider().await?)?;
+    let mut rows = context.read_table(table.table_provider().await?)?;
+    if let Some(condition) = condition {
+        rows = rows.filter(condition)?;
+    }
     let typed = |name: &str, data_type| cast(ident(name), data_type).alias(name);
     let columns = [typed("partition", DataType::Int32), typed("offset", DataType::Int64)];
     let mut stream = rows.select(columns)?.execute_stream().await?;

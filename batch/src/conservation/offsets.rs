@@ -63,6 +63,30 @@ impl Offsets {
         };
     }
 
+    /// Takes a range in. What of it is there already is not counted as doubled.
+    pub fn insert_range(&mut self, range: Range) {
+        for hole in self.holes(range) {
+            let mut hole = hole;
+            if let Some((start, end)) = self.ranges.range(..=hole.from).next_back().map(|(start, end)| (*start, *end))
+                && end == hole.from
+            {
+                hole.from = start;
+            }
+            if let Some(end) = self.ranges.remove(&hole.to) {
+                hole.to = end;
+            }
+            self.ranges.insert(hole.from, hole.to);
+        }
+    }
+
+    /// What is in both or either, each once.
+    #[must_use]
+    pub fn united(&self, other: &Self) -> Self {
+        let mut united = Self { ranges: self.ranges.clone(), doubled: BTreeMap::new() };
+        other.ranges().for_each(|range| united.insert_range(range));
+        united
+    }
+
     /// The ranges, in order, with a gap between any two.
     pub fn ranges(&self) -> impl DoubleEndedIterator<Item = Range> + '_ {
         self.ranges.iter().map(|(from, to)| Range { from: *from, to: *to })

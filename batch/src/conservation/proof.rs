@@ -14,6 +14,8 @@ pub enum Why {
     NotYetArchived,
     /// The log has a record there, the archive has passed it, and the lake does not have it.
     Missing,
+    /// It was in the lake, and left it with everything of its date.
+    Expired,
     /// The lake does not have it, and the log does not have it any more: whether there was a record cannot be known, so
     /// it counts as missing.
     Gone,
@@ -27,6 +29,7 @@ impl Why {
             Why::NoRecord => "no_record",
             Why::NotYetArchived => "not_yet_archived",
             Why::Missing => "missing",
+            Why::Expired => "expired",
             Why::Gone => "gone",
         }
     }
@@ -74,10 +77,19 @@ pub struct Partition {
 /// The most doubled offsets that are named.
 const DOUBLED_MAX: usize = 100;
 
+/// What the lake has of a partition, and what it had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InLake {
+    /// What is there.
+    pub archived: Offsets,
+    /// What was there and has expired.
+    pub expired: Offsets,
+}
+
 /// What can be asked of the log about offsets that the lake does not have: everything that the archive should have taken.
 #[must_use]
-pub fn questions(archived: &Offsets, log: Range, next_offset: i64) -> Vec<Range> {
-    holes(archived, log)
+pub fn questions(found: &InLake, log: Range, next_offset: i64) -> Vec<Range> {
+    holes(&found.archived.united(&found.expired), log)
         .into_iter()
         .map(|hole| hole.within(log.from, next_offset))
         .filter(|hole| !hole.is_empty())
@@ -88,7 +100,7 @@ pub fn questions(archived: &Offsets, log: Range, next_offset: i64) -> Vec<Range>
 #[must_use]
 pub fn prove(
     (topic, partition): (&str, i32),
-    archived: &Offsets,
+    InLake { archived, expired }: &InLake,
     log: Range,
     next_offset: i64,
     records: &Offsets,
@@ -99,7 +111,8 @@ pub fn prove(
         Some(last) if last.why == why && last.range.to == range.from => last.range.to = range.to,
         _ => explained.push(Hole { range, why }),
     };
-    for hole in holes(archived, log) {
+    let known = archived.united(expired);
+    for hole in holes(&known, log) {
         push(hole.within(i64::MIN, log.from), Why::Gone);
         let asked = hole.within(log.from, next_offset);
         let mut from = asked.from;
@@ -113,6 +126,13 @@ pub fn prove(
         push(hole.within(next_offset.max(log.from), i64::MAX), Why::NotYetArchived);
     }
     let ranges: Vec<Range> = archived.ranges().collect();
+    let (first, end) = (known.ranges().next(), known.ranges().next_back());
+    let had = Range { from: first.map_or(0, |range| range.from), to: end.map_or(0, |range| range.to) };
+    let left = archived.holes(had).into_iter().flat_map(|hole| {
+        expired.ranges().map(move |range| range.within(hole.from, hole.to)).filter(|range| !range.is_empty())
+    });
+    explained.extend(left.map(|range| Hole { range, why: Why::Expired }));
+    explained.sort_unstable_by_key(|hole| hole.range);
     Partition {
         topic: topic.to_owned(),
         partition,

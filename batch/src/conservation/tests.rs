@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Hole, Offsets, Range, Why, prove, questions};
+use super::{Hole, InLake, Offsets, Range, Why, prove, questions};
 
 proptest! {
     #[test]
@@ -26,16 +26,21 @@ proptest! {
     fn every_offset_is_archived_or_has_one_reason(
         lost in proptest::collection::btree_set(0..100_i64, 0..20),
         markers in proptest::collection::btree_set(0..100_i64, 0..20),
+        expired in proptest::collection::btree_set(0..100_i64, 0..20),
         low in 0..50_i64,
         next in 50..100_i64,
     ) {
         let kept = |offset: &i64| !lost.contains(offset) && !markers.contains(offset);
-        let archived: Offsets = (0..next).filter(kept).collect();
+        let is_there = |offset: &i64| kept(offset) && !expired.contains(offset);
+        let found = InLake {
+            archived: (0..next).filter(is_there).collect(),
+            expired: (0..next).filter(kept).filter(|offset| expired.contains(offset)).collect(),
+        };
         let log = Range { from: low, to: 100 };
-        let asked = questions(&archived, log, next);
+        let asked = questions(&found, log, next);
         let is_record = |offset: &i64| !markers.contains(offset);
         let records: Offsets = asked.iter().flat_map(|range| range.from..range.to).filter(is_record).collect();
-        let proof = prove(("events", 0), &archived, log, next, &records);
+        let proof = prove(("events", 0), &found, log, next, &records);
         let first = (0..next).find(kept).unwrap_or(low).min(low);
         let mut covered: Vec<(i64, Option<Why>)> =
             proof.ranges.iter().flat_map(|range| range.from..range.to).map(|offset| (offset, None)).collect();
@@ -46,7 +51,7 @@ proptest! {
                 let why = if offset >= next {
                     Some(Why::NotYetArchived)
                 } else if kept(&offset) {
-                    None
+                    expired.contains(&offset).then_some(Why::Expired)
                 } else if offset < low {
                     Some(Why::Gone)
                 } else if markers.contains(&offset) {
@@ -63,7 +68,8 @@ proptest! {
 
 fn proof(archived: impl IntoIterator<Item = i64>, log: (i64, i64), next: i64, records: &[i64]) -> super::Partition {
     let log = Range { from: log.0, to: log.1 };
-    prove(("events", 3), &archived.into_iter().collect(), log, next, &records.iter().copied().collect())
+    let found = InLake { archived: archived.into_iter().collect(), expired: Offsets::default() };
+    prove(("events", 3), &found, log, next, &records.iter().copied().collect())
 }
 
 #[test]

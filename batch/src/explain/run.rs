@@ -17,6 +17,7 @@ use crate::lake::Lake;
 use crate::nightly::Error;
 use crate::reconcile::{CellName, Drift, Report, RunFacts, Summary};
 use crate::recount::{Named, PinnedLake, counted_properties};
+use crate::retention::Held;
 use crate::settle::Store;
 
 /// What a run had stored about the cells that are asked about.
@@ -31,7 +32,7 @@ struct Stored {
 ///
 /// # Errors
 /// [`Error::NotYetFinal`] if the day is not settled or nothing was compared there, [`Error::Config`] if the request
-/// names what does not exist, [`Error::Retryable`] if a store was away or no longer has that version of the lake.
+/// names what does not exist or has expired, [`Error::Retryable`] if a store was away or no longer has that version of the lake.
 pub async fn run(config: &Config, request: &Request) -> Result<Explanation, Error> {
     let (tenant, day) = (&config.tenant, request.day);
     check(tenant, request)?;
@@ -54,6 +55,7 @@ pub async fn run(config: &Config, request: &Request) -> Result<Explanation, Erro
     }
     let fates = store.evidence(&config.topic, tenant, &span).await?.fates(cut);
     let lake = Lake::open(&config.lake).await?;
+    Held::of(&lake.events().await?).await?.check(day, &tenant.time_zone)?;
     let table = lake.events_at(stored.report.lake_version).await?;
     let deliveries = deliveries(&table, tenant, &span).await?;
     let found = contributions(&deliveries, &fates, &selection, &tenant.summed_properties());

@@ -15,7 +15,7 @@ use reckon_schemas::stores;
 
 pub use self::error::LakeError;
 pub use self::progress::progress;
-pub(crate) use self::progress::progress_transactions;
+pub(crate) use self::progress::{progress_transactions, transaction_version};
 pub use self::schema::arrow_schema;
 pub use self::upkeep::{Compacted, KEEP_MIN, Vacuumed};
 

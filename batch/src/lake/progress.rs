@@ -43,7 +43,11 @@ pub(crate) fn progress_transactions(
     std::iter::once(known).chain(next).collect()
 }
 
-async fn transaction_version(table: &DeltaTable, app_id: &str) -> Result<Option<i64>, LakeError> {
+/// The version of a transaction identifier, as of the table's loaded version; none if no commit carried it.
+///
+/// # Errors
+/// [`LakeError::Unavailable`] if the table's log cannot be read.
+pub(crate) async fn transaction_version(table: &DeltaTable, app_id: &str) -> Result<Option<i64>, LakeError> {
     let of = |error| LakeError::of(table.table_url().path(), error);
     let snapshot = table.snapshot().map_err(of)?;
     snapshot.transaction_version(table.log_store().as_ref(), app_id).await.map_err(of)

@@ -49,9 +49,8 @@ pub(super) fn configuration(columns: &[Column]) -> Vec<(&'static str, Option<Str
         .collect();
     vec![
         ("delta.checkpointInterval", Some(CHECKPOINT_INTERVAL.to_owned())),
+        // Not `delta.appendOnly`: what is older than the retention leaves, by whole dates.
         ("delta.dataSkippingStatsColumns", Some(pruned_by.join(","))),
-        // Rows are added and, at the very most, laid out anew: nobody changes or deletes what was archived.
-        ("delta.appendOnly", Some("true".to_owned())),
     ]
 }
 

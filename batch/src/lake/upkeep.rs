@@ -2,7 +2,8 @@
 //!
 //! Neither disturbs readers. Compaction is a commit that removes and adds files and says that no data changed; whoever
 //! reads an earlier version finds its files. Vacuum removes files that have been out of the table for a while, but not
-//! those of versions that a settlement was counted from: an explanation or a reproduction reads these.
+//! those of versions that a settlement was counted from: an explanation or a reproduction reads these. What expires is
+//! another matter, see [`crate::retention`].
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::{Item, Kind, Ledger, LedgerError, Mapping, Matches, TieOut, match_sid
 use crate::lake::{self, Lake};
 use crate::nightly;
 use crate::recount::{Named, PinnedLake};
+use crate::retention::Held;
 use crate::settle::{BreakRow, Found, Store};
 
 /// How many days around the ones in question are read: no provider books a payment later.
@@ -85,6 +86,7 @@ pub async fn run(config: &Config, request: &Request, ledger: impl std::io::Read)
     let to = request.to.or_else(|| days.max()).ok_or(Error::Empty { rows: ledger.rows })?;
     let lake = Lake::open(&config.lake).await.map_err(nightly::Error::from)?;
     let table = lake.events().await.map_err(nightly::Error::from)?;
+    Held::of(&table).await.map_err(nightly::Error::from)?.check(from, &basis)?;
     let ours = events(&table, config, mapping, &basis, (from, to)).await?;
     let mut tolerances = std::collections::BTreeMap::new();
     for currency in ours.iter().chain(&ledger.items).map(|item| item.currency) {
