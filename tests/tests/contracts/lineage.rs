@@ -88,6 +88,57 @@ async fn a_nightly_tells_how_it_began_and_ended() -> Result<()> {
     Ok(())
 }
 
+/// Every job that ends, in an order in which each has something to do; with its exit code.
+const JOBS: [(&str, &[&str], i32); 14] = [
+    ("reconcile", &[], 0),
+    ("changes", &[], 0),
+    ("adjustments", &[], 0),
+    ("final", &["--date", "2026-03-02"], 0),
+    ("forecast", &["--date", "2026-03-03"], 0),
+    ("explain", &["--date", "2026-03-02"], 0),
+    ("conservation", &[], 0),
+    ("verify", &["--chain"], 0),
+    ("close", &["--period", "2026-03", "--sign-off", "Ada Lovelace"], 0),
+    ("reopen", &["--period", "2026-03", "--sign-off", "Ada Lovelace", "--reason", "a test"], 0),
+    ("tie-out", &["--ledger", "/nowhere", "--mapping", "/nowhere"], 78),
+    ("compact", &[], 0),
+    ("vacuum", &[], 99),
+    ("expire", &["--dry-run"], 0),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_job_tells_how_it_began_and_ended() -> Result<()> {
+    let stack = Stack::shared()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("lineage.ndjson");
+    let tuning = format!("{TUNING}\n[lineage]\nurl = \"file://{}\"\n", file.display());
+    let mut books = Books::open(World::with_tuning(&stack, &tuning)?)?;
+    books.send(&purchases(0x5eed_4202, 25, "2026-03-02T15:00:00Z", 60)).await?;
+    books.nightly()?;
+    books.send(&purchases(0x5eed_4203, 25, "2026-03-02T15:30:00Z", 60)).await?;
+    books.nightly()?;
+    for (job, arguments, code) in JOBS {
+        std::fs::write(&file, "")?;
+        let for_all = ["conservation", "compact", "vacuum", "expire"].contains(&job);
+        let tenant = if for_all { Vec::new() } else { vec!["--tenant", books.world.tenant.as_str()] };
+        let finished = books.world.run(&[&[job], arguments, tenant.as_slice()].concat())?;
+        ensure!(finished.code == code, "{job}: exit {}\n{}\n{}", finished.code, finished.stdout, finished.log);
+        let told: Vec<Value> =
+            std::fs::read_to_string(&file)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        told.iter().try_for_each(check)?;
+        let ended = if matches!(code, 0 | 99) { "COMPLETE" } else { "FAIL" };
+        let types: Vec<_> = told.iter().map(|event| event["eventType"].as_str().unwrap_or_default()).collect();
+        ensure!(types == ["START", ended], "{job}: {types:?}");
+        ensure!(told.iter().all(|event| event["job"]["name"] == job), "{told:?}");
+        ensure!(told[0]["run"]["runId"] == told[1]["run"]["runId"]);
+        ensure!(told[1]["inputs"].as_array().is_some_and(|inputs| !inputs.is_empty()), "{told:?}");
+    }
+    // What is no job tells nothing.
+    std::fs::write(&file, "")?;
+    ensure!(books.world.run(&["prepare"])?.code == 0 && std::fs::read_to_string(&file)?.is_empty());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_gets_a_post_with_each_event() -> Result<()> {
     let stack = Stack::shared()?;
