@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod close;
+pub mod cluster;
 pub mod conservation;
 pub mod explain;
 pub mod forecast;
@@ -13,6 +14,7 @@ pub mod nightly;
 mod objects;
 pub mod reconcile;
 pub mod recount;
+pub mod retention;
 pub mod settle;
 pub mod tie_out;
 pub mod verify;

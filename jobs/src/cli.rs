@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use jiff::civil::Date;
 use reckon_schemas::access::Scope;
-use reckon_schemas::ids::TenantId;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
-    bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, load, nightly, parts, prepare, raw,
-    reconcile, shutdown, tie_out, upkeep, verify,
+    ballista, bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, lineage, load, nightly,
+    parts, prepare, raw, reconcile, shutdown, tie_out, told, upkeep, verify,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -31,7 +30,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Make the topics and tables that are missing. Every long-running part does this at its start, too.
     Prepare,
     /// Run the collector: events come in over HTTP and go into the log.
@@ -51,17 +50,7 @@ enum Command {
     /// Run collector, speed worker, raw events, archiver and serving node in one process.
     All,
     /// Recount every day that is over and changed since it was last settled, compare, and settle it.
-    Nightly {
-        /// Only this calendar day, in the tenant's time zone.
-        #[arg(long)]
-        date: Option<Date>,
-        /// Only this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-        /// Every day that is over and not closed, whether it changed or not.
-        #[arg(long)]
-        full: bool,
-    },
+    Nightly(nightly::Arguments),
     /// Print the reconciliation of the last settlement again, from what is stored, or write it to a file.
     Reconcile(reconcile::Arguments),
     /// Trace the drift of a number to its reasons, event ids, partitions and offsets.
@@ -72,6 +61,8 @@ enum Command {
     Compact,
     /// Remove files that the lake's tables have not used for a week; what settlements were counted from stays.
     Vacuum(upkeep::VacuumArguments),
+    /// Take events older than the retention (90 days) out of the lake. Settled numbers stay.
+    Expire(upkeep::ExpireArguments),
     /// Match a payment provider's or general ledger's export to events.
     TieOut(tie_out::Arguments),
     /// Close a month: show what is open, and if nothing is, lock its numbers under a signature.
@@ -88,6 +79,10 @@ enum Command {
     Final(final_gate::Arguments),
     /// Estimate how complete a day is, and when.
     Forecast(forecast::Arguments),
+    /// Run the scheduler of a cluster for `nightly --engine ballista://host:port`.
+    BallistaScheduler(ballista::SchedulerArguments),
+    /// Run an executor of a cluster: start as many as there are machines.
+    BallistaExecutor(ballista::ExecutorArguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -103,7 +98,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScopeName {
+pub(crate) enum ScopeName {
     Write,
     Read,
     Finance,
@@ -129,7 +124,16 @@ impl Cli {
         }
         let settings = Settings::load(self.config.as_deref())?;
         let shutdown = shutdown::on_signal()?;
-        match self.command {
+        let told = lineage::Run::start(&settings, told::job_of(&self.command)).await;
+        let result = Box::pin(self.command.run(settings.clone(), &told, shutdown)).await;
+        told.end(&result).await;
+        result
+    }
+}
+
+impl Command {
+    async fn run(self, settings: Settings, told: &lineage::Run<'_>, shutdown: CancellationToken) -> Result<(), Exit> {
+        match self {
             Command::Prepare => Ok(prepare::everything(&settings, &shutdown).await?),
             Command::Collect => parts::run(&settings, &[Part::Collect], shutdown).await,
             Command::Speed => parts::run(&settings, &[Part::Speed], shutdown).await,
@@ -138,14 +142,13 @@ impl Cli {
             Command::Archive => parts::run(&settings, &[Part::Archive], shutdown).await,
             Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
             Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
-            Command::Nightly { date, tenant, full } => {
-                nightly::settle(&settings, tenant, date, full, shutdown).await.map(|_| ())
-            }
+            Command::Nightly(arguments) => nightly::settle(&settings, arguments, told, shutdown).await,
             Command::Reconcile(arguments) => reconcile::run(&settings, arguments).await,
             Command::Explain(arguments) => explain::run(&settings, arguments).await,
             Command::Conservation => conservation::run(&settings).await,
             Command::Compact => upkeep::compact(&settings).await,
             Command::Vacuum(arguments) => upkeep::vacuum(&settings, arguments).await,
+            Command::Expire(arguments) => upkeep::expire(&settings, arguments).await,
             Command::TieOut(arguments) => tie_out::run(&settings, arguments, shutdown).await,
             Command::Close(arguments) => close::close(&settings, arguments, shutdown).await,
             Command::Reopen(arguments) => close::reopen(&settings, arguments, shutdown).await,
@@ -154,6 +157,8 @@ impl Cli {
             Command::Verify(arguments) => verify::run(&settings, arguments).await,
             Command::Final(arguments) => final_gate::run(&settings, arguments, shutdown).await,
             Command::Forecast(arguments) => forecast::run(&settings, arguments).await,
+            Command::BallistaScheduler(arguments) => ballista::scheduler(&settings, arguments, shutdown).await,
+            Command::BallistaExecutor(arguments) => ballista::executor(&settings, arguments).await,
             Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
             Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,

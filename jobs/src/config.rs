@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) raw: reckon_speed::raw::Tuning,
     pub(crate) archive: reckon_batch::archive::Tuning,
     pub(crate) nightly: reckon_batch::nightly::Tuning,
+    pub(crate) expire: crate::upkeep::Retention,
     pub(crate) lineage: crate::lineage::Lineage,
     pub(crate) serve: reckon_serving::Tuning,
 }
@@ -61,6 +62,7 @@ impl Default for Settings {
             raw: Default::default(),
             archive: Default::default(),
             nightly: Default::default(),
+            expire: Default::default(),
             lineage: Default::default(),
             serve: Default::default(),
         }

@@ -26,7 +26,7 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::parts::{self, Part};
 use crate::report::say;
-use crate::{nightly, prepare, progress, report};
+use crate::{lineage, nightly, prepare, progress, report, told};
 
 pub(crate) use self::send::Sender as EventSender;
 
@@ -100,13 +100,16 @@ async fn show(
     }
     let tenant = catalog::TENANT.parse().context("the demo's tenant")?;
     let started = std::time::Instant::now();
-    let settled = nightly::settle(settings, Some(tenant), None, false, shutdown.clone()).await;
+    let asked = nightly::Arguments { tenant: Some(tenant), ..nightly::Arguments::default() };
+    let told = lineage::Run::start(settings, Some(told::NIGHTLY)).await;
+    let settled = nightly::settle(settings, asked, &told, shutdown.clone()).await;
+    told.end(&settled).await;
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    let reports = settled?;
+    settled?;
     say(&format!("settled in {:.1} s", started.elapsed().as_secs_f64()));
-    compare(purchases, &reports)?;
+    compare(purchases, &told.reports())?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! This crate is the only one that reads the environment, installs signal handlers and sets up logs; every command
 //! translates the outside world into one call of a layer's library.
 
+mod ballista;
 mod bench;
 mod catalog_watch;
 mod changes;
@@ -32,6 +33,7 @@ mod reconcile;
 mod report;
 mod shutdown;
 mod tie_out;
+mod told;
 mod upkeep;
 mod usage;
 mod verify;

@@ -2,8 +2,10 @@
 
 use std::sync::Mutex;
 
+use clap::Args;
 use indicatif::ProgressBar;
 use jiff::civil::Date;
+use reckon_batch::cluster::Engine;
 use reckon_batch::nightly::{self, Outcome, Report};
 use reckon_schemas::ids::TenantId;
 use tokio_util::sync::CancellationToken;
@@ -12,36 +14,50 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::{lineage, owner, prepare, progress, report};
 
+#[derive(Debug, Default, Args)]
+pub(crate) struct Arguments {
+    /// Only this calendar day, in the tenant's time zone.
+    #[arg(long)]
+    pub(crate) date: Option<Date>,
+    /// Only this tenant.
+    #[arg(long)]
+    pub(crate) tenant: Option<TenantId>,
+    /// Every day that is over and not closed, whether it changed or not.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Where events are counted: `local`, or `ballista://host:port` for the cluster of that scheduler.
+    #[arg(long, default_value_t)]
+    pub(crate) engine: Engine,
+}
+
 /// Settles what is due and prints the reconciliation: a table, and as the last line the same as JSON.
 pub(crate) async fn settle(
     settings: &Settings,
-    tenant: Option<TenantId>,
-    date: Option<Date>,
-    full: bool,
+    arguments: Arguments,
+    told: &lineage::Run<'_>,
     shutdown: CancellationToken,
-) -> Result<Vec<Report>, Exit> {
-    let run = lineage::Run::start(settings, "nightly").await;
+) -> Result<(), Exit> {
     let mut outcome = Outcome::default();
-    let result = settle_and_print(settings, tenant, date, full, shutdown, &mut outcome).await;
-    run.end(&outcome.reports, &outcome.posted, &result).await;
-    result.map(|()| outcome.reports)
+    let result = settle_and_print(settings, arguments, shutdown, &mut outcome).await;
+    told.settled(&outcome);
+    result
 }
 
 async fn settle_and_print(
     settings: &Settings,
-    tenant: Option<TenantId>,
-    date: Option<Date>,
-    full: bool,
+    arguments: Arguments,
     shutdown: CancellationToken,
     outcome: &mut Outcome,
 ) -> Result<(), Exit> {
     prepare::everything(settings, &shutdown).await?;
+    let Arguments { date, tenant, full, engine } = arguments;
     let config = nightly::Config {
         kafka: settings.kafka.clone(),
         clickhouse: settings.clickhouse.clone(),
         lake: settings.lake.clone(),
         catalog: settings.read_catalog()?,
         tuning: settings.nightly.clone(),
+        engine,
         owner: owner::of("nightly"),
     };
     let request = nightly::Request { tenant, date, full, now: jiff::Timestamp::now() };
@@ -55,7 +71,13 @@ async fn settle_and_print(
             posted.events, posted.period, posted.posted_day, posted.tenant, posted.run_id
         ));
     }
-    report::print(&outcome.reports, &outcome.posted)?;
+    for expired in &outcome.expired {
+        report::say(&format!(
+            "{} days from {} to {} have expired: the lake does not hold them any more, and they keep their numbers · {}",
+            expired.days, expired.first_day, expired.last_day, expired.tenant
+        ));
+    }
+    report::print(outcome)?;
     if outcome.reports.is_empty() && outcome.posted.is_empty() {
         return Err(Exit::NothingToDo);
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::civil::Date;
 use reckon_batch::explain::{self, Hour};
+use reckon_batch::nightly::Outcome;
 use reckon_batch::reconcile::{self, Report, Which};
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::Rollup;
@@ -45,7 +46,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         found.extend(load(settings, tenant, &arguments).await?);
     }
     if found.is_empty() {
-        report::print(&[], &[])?;
+        report::print(&Outcome::default())?;
         return Err(Exit::NothingToDo);
     }
     let reports: Vec<Report> = found.iter().map(|one| one.report.clone()).collect();
@@ -55,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         (format, _) => Some(export::write_reconciliation(format, found)?),
     };
     match document {
-        None => report::print(&reports, &[])?,
+        None => report::print(&Outcome { reports: reports.clone(), ..Outcome::default() })?,
         Some(document) => export::deliver(&document, arguments.output.as_deref())?,
     }
     unexplained(&reports)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::presets;
 use comfy_table::{Cell, CellAlignment, Table};
-use reckon_batch::nightly::{Posted, Report, ReportRow};
+use reckon_batch::nightly::{Outcome, Report, ReportRow};
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
@@ -17,7 +17,8 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Prints every report as a table, then all of them as one line of JSON.
-pub(crate) fn print(reports: &[Report], posted: &[Posted]) -> anyhow::Result<()> {
+pub(crate) fn print(outcome: &Outcome) -> anyhow::Result<()> {
+    let Outcome { reports, posted, expired } = outcome;
     if !reports.is_empty() {
         say(text(reports)?.trim_end());
     }
@@ -26,6 +27,7 @@ pub(crate) fn print(reports: &[Report], posted: &[Posted]) -> anyhow::Result<()>
         "explained": reports.iter().all(|report| report.explained),
         "reports": reports,
         "adjusted": posted,
+        "expired": expired,
     }))?);
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! `reckon compact` and `reckon vacuum`: the lake's upkeep, by any scheduler, at any time.
+//! `reckon compact`, `reckon vacuum` and `reckon expire`: the lake's upkeep, by any scheduler, at any time.
 
 use std::time::Duration;
 
 use clap::Args;
 use reckon_batch::lake::{Lake, LakeError};
-use reckon_batch::{nightly, settle};
+use reckon_batch::{nightly, retention, settle};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::config::Settings;
@@ -21,6 +22,49 @@ pub(crate) struct VacuumArguments {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ExpireArguments {
+    /// How many days of events stay in the lake; `expire.keep_days` of the configuration if absent, 0 for all of them.
+    #[arg(long)]
+    keep_days: Option<u32>,
+    /// Only tell what would leave.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The section `expire` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retention {
+    /// How many days of events stay in the lake; 0 for all of them.
+    pub(crate) keep_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep_days: 90 }
+    }
+}
+
+/// Takes what is older out of the lake; prints a line of JSON.
+pub(crate) async fn expire(settings: &Settings, arguments: ExpireArguments) -> Result<(), Exit> {
+    let keep_days = arguments.keep_days.unwrap_or(settings.expire.keep_days);
+    let dry_run = arguments.dry_run;
+    if keep_days == 0 {
+        print(&json!({ "dry_run": dry_run, "tables": [] }))?;
+        return Err(Exit::NothingToDo);
+    }
+    let config = retention::Config {
+        clickhouse: settings.clickhouse.clone(),
+        lake: settings.lake.clone(),
+        catalog: settings.read_catalog()?,
+    };
+    let request = retention::Request { keep_days, now: jiff::Timestamp::now(), dry_run };
+    let tables = retention::expire(&config, request).await?;
+    print(&json!({ "dry_run": dry_run, "tables": tables }))?;
+    if tables.iter().all(|table| table.files == 0) { Err(Exit::NothingToDo) } else { Ok(()) }
+}
+
 /// Unites small files; prints a line of JSON.
 pub(crate) async fn compact(settings: &Settings) -> Result<(), Exit> {
     let lake = Lake::open(&settings.lake).await.map_err(failed)?;
@@ -35,8 +79,13 @@ pub(crate) async fn vacuum(settings: &Settings, arguments: VacuumArguments) -> R
     let lake = Lake::open(&settings.lake).await.map_err(failed)?;
     let keep = Duration::from_secs(u64::from(arguments.keep_days) * 86_400);
     let tables = lake.vacuum(keep, &pinned, jiff::Timestamp::now(), arguments.dry_run).await.map_err(failed)?;
-    print(&json!({ "dry_run": arguments.dry_run, "tables": tables }))?;
-    if tables.iter().all(|table| table.files == 0) { Err(Exit::NothingToDo) } else { Ok(()) }
+    let expired = retention::remove_files(&settings.lake, keep, jiff::Timestamp::now(), arguments.dry_run).await?;
+    print(&json!({ "dry_run": arguments.dry_run, "tables": tables, "expired_files": expired }))?;
+    if tables.iter().all(|table| table.files == 0) && expired.iter().all(|files| *files == 0) {
+        Err(Exit::NothingToDo)
+    } else {
+        Ok(())
+    }
 }
 
 fn failed(error: LakeError) -> Exit {

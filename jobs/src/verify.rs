@@ -1,6 +1,7 @@
 //! `reckon verify`: published numbers against their recount, manifests against their chain.
 
 use clap::Args;
+use reckon_batch::cluster::Engine;
 use reckon_batch::verify::{self, Verification};
 use reckon_schemas::ids::TenantId;
 use serde_json::json;
@@ -27,6 +28,9 @@ pub(crate) struct Arguments {
     /// Only this tenant.
     #[arg(long)]
     tenant: Option<TenantId>,
+    /// Where a run is counted again: `local`, or `ballista://host:port` for the cluster of that scheduler.
+    #[arg(long, default_value_t)]
+    engine: Engine,
 }
 
 /// Verifies, and prints what is wrong.
@@ -37,6 +41,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         lake: settings.lake.clone(),
         catalog: settings.read_catalog()?,
         tuning: settings.nightly.clone(),
+        engine: arguments.engine.clone(),
     };
     let mut verified = Vec::new();
     if let Some(run) = &arguments.what.run {
@@ -51,6 +56,10 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
     verified.iter().for_each(print);
     let wrong: u64 = verified.iter().map(|one| one.wrong).sum();
     say(&json!({ "verified": wrong == 0, "wrong": wrong, "verifications": verified }).to_string());
+    let seen = |one: &Verification| one.days > 0 || one.run_id.is_none() || one.expired_days == 0;
+    if wrong == 0 && !verified.iter().any(seen) {
+        return Err(Exit::NothingToDo);
+    }
     if wrong == 0 { Ok(()) } else { Err(Exit::Mismatch(format!("{wrong} things are not as they were published"))) }
 }
 
@@ -65,6 +74,12 @@ fn print(verification: &Verification) {
         verification.cells,
         if verification.is_good() { "as published".to_owned() } else { format!("{} WRONG", verification.wrong) }
     ));
+    if verification.expired_days > 0 {
+        say(&format!(
+            "  {} days have expired: the lake does not hold them any more, and they are not counted again",
+            verification.expired_days
+        ));
+    }
     for finding in &verification.findings {
         say(&format!("  {finding}"));
     }

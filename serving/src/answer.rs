@@ -25,7 +25,7 @@ pub(crate) struct Answer {
     pub(crate) grain: String,
     /// The zone that days are in.
     pub(crate) time_zone: String,
-    /// The rollup that was read; if there is none, the properties that were read of single events.
+    /// The rollup that was read.
     pub(crate) rollup: String,
     /// The first instant answered: what was asked for, widened to whole windows.
     #[schema(value_type = String, format = DateTime)]
@@ -117,7 +117,7 @@ pub(crate) struct Coverage {
     /// The first instant after it.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) to: Timestamp,
-    /// `batch` or `speed`; for questions that no rollup answers `lake` or `raw`.
+    /// `batch` or `speed`.
     pub(crate) layer: LayerName,
     /// `settled`, `restated`, `closed` or `provisional`.
     #[schema(value_type = String)]
@@ -127,9 +127,6 @@ pub(crate) struct Coverage {
     pub(crate) as_of: Option<Timestamp>,
     /// The settlement runs behind it, at most ten.
     pub(crate) run_ids: Vec<String>,
-    /// The version of the lake that was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) lake_version: Option<u64>,
 }
 
 /// A layer's name.
@@ -140,10 +137,6 @@ pub(crate) enum LayerName {
     Batch,
     /// Counted while it streamed.
     Speed,
-    /// Counted for this question, from the single events of the lake.
-    Lake,
-    /// Counted for this question, from the single events of the last days.
-    Raw,
 }
 
 /// A part of the range that was not counted.

@@ -50,19 +50,8 @@ impl Problem {
         Self::not_answerable("from", detail)
     }
 
-    /// Single events are read within limits on rows, memory and time.
-    pub(crate) fn over_limit() -> Self {
-        let detail = "no rollup answers this question, so it reads single events, and more of them than its limits on \
-                      rows, memory and time allow: ask for a shorter range, fewer values, or declare a rollup";
-        Self::not_answerable("from", detail)
-    }
-
     pub(crate) fn unreadable_query(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "The query string cannot be read", detail)
-    }
-
-    pub(crate) fn unreadable_body(detail: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-body", "The body cannot be read", detail)
     }
 
     pub(crate) fn too_long(query_string_bytes_max: usize, header_bytes_max: usize) -> Self {
@@ -90,7 +79,7 @@ impl Problem {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "the interface is described under /docs";
+        let detail = "everything here is read with GET";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not supported", detail)
     }
 

@@ -2,5 +2,3 @@
 
 #[path = "e2e/grocer.rs"]
 mod grocer;
-#[path = "e2e/questions.rs"]
-mod questions;

@@ -4,6 +4,8 @@
 mod archive_crash;
 #[path = "faults/archive_log_changed.rs"]
 mod archive_log_changed;
+#[path = "faults/ballista.rs"]
+mod ballista;
 #[path = "faults/clickhouse_away.rs"]
 mod clickhouse_away;
 #[path = "faults/collect_input.rs"]
@@ -24,3 +26,5 @@ mod shuffled;
 mod speed_crash;
 #[path = "faults/speed_scenes.rs"]
 mod speed_scenes;
+#[path = "faults/upkeep.rs"]
+mod upkeep;

@@ -13,6 +13,7 @@ use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Error;
+use crate::cluster::{Elsewhere, Visits};
 use crate::reconcile::{self, Entry, Evidence, Fate};
 use crate::recount::{Budget, Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, Tally, Wanted, in_background};
 use crate::settle::{DayCell, Previous, Settlement, SpeedCut, content_hash};
@@ -40,6 +41,8 @@ pub(crate) struct Chunk<'a> {
     tally: Tally,
     threads: usize,
     evidence: EvidenceByCell,
+    /// How often a user is among the deliveries that were taken one by one, of those that count: by group, day, user.
+    odd: HashMap<(u32, EventTime, u128), u64>,
     scratch: Scratch,
 }
 
@@ -85,28 +88,62 @@ impl<'a> Chunk<'a> {
             tally: Tally::new(Grain::KEPT[0], zone, budget),
             threads,
             evidence: HashMap::new(),
+            odd: HashMap::new(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Takes a delivery, if it lies on one of the days.
+    /// Counts and compares a delivery, if it lies on one of the days.
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum leaves 128 bits.
     pub(crate) fn take(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Result<(), Error> {
-        let start = self.windows.window_at(delivery.occurred_at).start;
-        let Some((day, _, totals)) = self.days.get_mut(&start) else { return Ok(()) };
+        let Some((start, day)) = self.look(delivery, groups) else { return Ok(()) };
         let counted = self.firsts.is_first(delivery.place);
-        totals.deliveries += 1;
-        totals.events += u64::from(counted);
-        let user = delivery.user;
-        let property = |name: &str| delivery.property(name);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        groups.of_event(delivery.name, property, &mut scratch.groups);
-        read_amounts(delivery.money, property, &self.summed, &mut scratch.amounts);
-        if counted {
-            self.tally.count(delivery.occurred_at, *day, &scratch.groups, &scratch.amounts, user)?;
+        if let Some((_, _, totals)) = self.days.get_mut(&start) {
+            totals.deliveries += 1;
+            totals.events += u64::from(counted);
         }
+        if counted {
+            let Scratch { groups, amounts, .. } = &self.scratch;
+            self.tally.count(delivery.occurred_at, day, groups, amounts, delivery.user)?;
+        }
+        self.compare(delivery, groups, start)
+    }
+
+    /// Compares a delivery that is not ordinary and was counted elsewhere. To be handed over are all that are not the first
+    /// of their event, and all that the speed layer did not count, or not under their own values.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if a sum leaves 128 bits.
+    pub(crate) fn take_odd(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Result<(), Error> {
+        let Some((start, _)) = self.look(delivery, groups) else { return Ok(()) };
+        if !self.firsts.is_first(delivery.place) {
+            if let Some((_, _, totals)) = self.days.get_mut(&start) {
+                totals.deliveries += 1;
+            }
+        } else if let Some(user) = delivery.user {
+            for group in &self.scratch.groups {
+                *self.odd.entry((*group, start, user.key)).or_default() += 1;
+            }
+        }
+        self.compare(delivery, groups, start)
+    }
+
+    /// Reads a delivery's groups and amounts; its day, if that is one of the days.
+    fn look(&mut self, delivery: &Delivery<'_>, groups: &mut Groups) -> Option<(EventTime, Date)> {
+        let start = self.windows.window_at(delivery.occurred_at).start;
+        let (day, ..) = self.days.get(&start)?;
+        let property = |name: &str| delivery.property(name);
+        groups.of_event(delivery.name, property, &mut self.scratch.groups);
+        read_amounts(delivery.money, property, &self.summed, &mut self.scratch.amounts);
+        Some((start, *day))
+    }
+
+    /// Enters a delivery that was looked at into the evidence.
+    fn compare(&mut self, delivery: &Delivery<'_>, groups: &mut Groups, start: EventTime) -> Result<(), Error> {
+        let (counted, user) = (self.firsts.is_first(delivery.place), delivery.user);
+        let mut scratch = std::mem::take(&mut self.scratch);
         let (partition, offset) = (delivery.place.partition(), delivery.place.offset());
         let fate = self.cut.fates.of(partition, offset);
         let overflowed = if fate == Fate::Accepted { self.cut.fates.overflowed(partition, offset) } else { &[] };
@@ -139,11 +176,52 @@ impl<'a> Chunk<'a> {
     ///
     /// # Errors
     /// [`Error::Broken`] if a sum or a difference leaves 128 bits, [`Error::Retryable`] if a disk was needed and failed.
-    pub(crate) async fn finish(self, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
-        let Self { tenant, cut, days, tally, threads, evidence, .. } = self;
-        let zone = tenant.time_zone.clone();
-        let wanted = Wanted { grains: Grain::KEPT.to_vec(), zone, users: true, threads };
+    pub(crate) async fn finish(
+        mut self,
+        groups: &Groups,
+        settled: &BTreeMap<Date, Previous>,
+    ) -> Result<Counted, Error> {
+        let zone = self.tenant.time_zone.clone();
+        let tally = std::mem::replace(&mut self.tally, Tally::new(Grain::KEPT[0], &zone, &Budget::new(0)));
+        let wanted = Wanted { grains: Grain::KEPT.to_vec(), zone, users: true, threads: self.threads };
         let cells = in_background(move || Cells::of(vec![tally], &wanted)).await?;
+        self.conclude(cells, groups, settled)
+    }
+
+    /// The same for days that were counted elsewhere, after [`Self::take_odd`].
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub(crate) fn finish_elsewhere(
+        mut self,
+        elsewhere: Elsewhere,
+        groups: &Groups,
+        settled: &BTreeMap<Date, Previous>,
+    ) -> Result<Counted, Error> {
+        let Elsewhere { cells, visits } = elsewhere;
+        for cell in cells.all().iter().filter(|cell| cell.window.grain == Grain::Day) {
+            self.evidence.entry((cell.group, cell.window.start)).or_default();
+            if let Some((_, _, totals)) = self.days.get_mut(&cell.window.start)
+                && groups.rollup_of(cell.group).dimensions().is_empty()
+            {
+                totals.events += cell.exact.count;
+                totals.deliveries += cell.exact.count;
+            }
+        }
+        for Visits { group, day, user, events } in visits {
+            let start = self.tenant.time_zone.day_start(day);
+            // Both layers counted whatever was not taken one by one.
+            if events > self.odd.get(&(group, start, user.key)).copied().unwrap_or(0) {
+                let (fate, counted) = (Fate::Accepted, reconcile::Counted::Here);
+                let entry = Entry { fate, counted, conflicting: false, amounts: &[], user: Some(user) };
+                self.evidence.entry((group, start)).or_default().enter(&entry)?;
+            }
+        }
+        self.conclude(cells, groups, settled)
+    }
+
+    fn conclude(self, cells: Cells, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
+        let Self { tenant, cut, days, evidence, .. } = self;
         let drift = compare(cut, &days, &cells, &evidence)?;
         let mut residual_cells: HashMap<Date, u64> = HashMap::new();
         for cell in drift.iter().filter(|cell| cell.drifts.iter().any(|drift| drift.residual != 0)) {

@@ -10,6 +10,7 @@ use reckon_schemas::settlement::State;
 use reckon_schemas::time::{EventTime, Zone};
 
 use super::{Error, Request};
+use crate::retention::Held;
 use crate::settle::Previous;
 
 /// Days further apart than this are counted in different chunks, because the days between them would be read too.
@@ -46,6 +47,11 @@ pub(super) fn due_days(
             Some(previous) => request.full || previous.deliveries != deliveries.get(day).copied().unwrap_or(0),
         })
         .collect()
+}
+
+/// What of some days is still in the lake, and what has expired: that is never counted again.
+pub(super) fn held_days(days: Vec<Date>, held: Held, zone: &Zone) -> (Vec<Date>, Vec<Date>) {
+    days.into_iter().partition(|day| held.holds(*day, zone))
 }
 
 /// Consecutive pieces of `days` with at most so many deliveries each (a single day may have more), none of them across

@@ -12,6 +12,7 @@ pub(crate) mod chunk;
 mod conflicts;
 pub(crate) mod due;
 mod error;
+pub(crate) mod recount;
 mod tenant;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use crate::reconcile::{Report, ReportRow, WorstCell};
 use self::archive::Archive;
 use self::tenant::Settling;
 use crate::close::adjust::Books;
+use crate::cluster::Engine;
 use crate::lake::Lake;
 use crate::lock::Lock;
 use crate::objects::Objects;
@@ -90,6 +92,8 @@ pub struct Config {
     pub catalog: Arc<Catalog>,
     /// The section of the configuration.
     pub tuning: Tuning,
+    /// Where deliveries are counted.
+    pub engine: Engine,
     /// Who works, for those who wait: a command, a host, a process.
     pub owner: String,
 }
@@ -114,6 +118,28 @@ pub struct Outcome {
     pub reports: Vec<Report>,
     /// What was posted for closed periods.
     pub posted: Vec<Posted>,
+    /// What was asked for and has expired: it keeps the numbers that it has.
+    pub expired: Vec<ExpiredDays>,
+}
+
+/// Days of a tenant that the lake does not hold any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpiredDays {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The first of them.
+    pub first_day: Date,
+    /// The last of them.
+    pub last_day: Date,
+    /// How many.
+    pub days: u64,
+}
+
+impl ExpiredDays {
+    fn of(tenant: &TenantId, days: &[Date]) -> Option<Self> {
+        let (first_day, last_day) = (*days.first()?, *days.last()?);
+        Some(Self { tenant: tenant.clone(), first_day, last_day, days: days.len() as u64 })
+    }
 }
 
 impl Outcome {
@@ -194,6 +220,7 @@ async fn settle(
             tenant,
             request: &request,
             tuning: &config.tuning,
+            engine: &config.engine,
             topic: &config.kafka.topics.events,
             archive: &archive,
             log_end: &log_end,
@@ -208,11 +235,14 @@ async fn settle(
             outcome.posted.extend(books.post(&events).await?);
             settling.run(&events).await
         };
-        let report = tokio::select! {
-            report = Box::pin(work) => report?,
+        let settled = tokio::select! {
+            settled = Box::pin(work) => settled?,
             () = lock.lost() => return Err(Error::Retryable(format!("the lock on tenant {} was lost", tenant.id))),
         };
-        if let Some(report) = report {
+        if request.full || request.date.is_some() {
+            outcome.expired.extend(ExpiredDays::of(&tenant.id, &settled.expired));
+        }
+        if let Some(report) = settled.report {
             tracing::info!(
                 tenant = %report.tenant, run_id = %report.run_id, days = report.days, events = report.events,
                 explained = report.explained, "settled"
@@ -234,4 +264,4 @@ fn asked_tenants<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

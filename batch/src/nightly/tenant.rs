@@ -13,13 +13,16 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::archive::Archive;
-use super::chunk::{Chunk, Counted, sorted};
-use super::due::{due_days, pieces, span};
+use super::chunk::{Counted, sorted};
+use super::due::{due_days, held_days, pieces, span};
+use super::recount::{Days, Firsts, Recount, total};
 use super::{Error, Progress, Report, Request, Tuning, conflicts};
+use crate::cluster::Engine;
 use crate::manifest;
 use crate::objects::Objects;
 use crate::reconcile::{CellName, RunFacts, Summary};
-use crate::recount::{Budget, Contradiction, FirstDeliveries, Groups, PinnedLake};
+use crate::recount::{Budget, Contradiction, Groups};
+use crate::retention::Held;
 use crate::settle::{ChunkRows, Conflict, Previous, RunStamp, Settlement, SpeedCut, Store};
 
 /// Everything that one tenant's settlement needs.
@@ -27,6 +30,7 @@ pub(super) struct Settling<'a> {
     pub(super) tenant: &'a Tenant,
     pub(super) request: &'a Request,
     pub(super) tuning: &'a Tuning,
+    pub(super) engine: &'a Engine,
     pub(super) topic: &'a str,
     pub(super) archive: &'a Archive<'a>,
     pub(super) log_end: &'a BTreeMap<i32, i64>,
@@ -34,6 +38,14 @@ pub(super) struct Settling<'a> {
     pub(super) store: &'a Store,
     pub(super) objects: &'a Objects,
     pub(super) progress: &'a dyn Progress,
+}
+
+/// What became of a tenant.
+pub(super) struct Settled {
+    /// If there was something to settle.
+    pub(super) report: Option<Report>,
+    /// Days that would have been due and are no longer in the lake.
+    pub(super) expired: Vec<Date>,
 }
 
 /// What a run has so far.
@@ -50,23 +62,24 @@ struct Run {
 /// What the lake holds of the tenant at the version that is counted, and what speed says of it.
 struct Counting<'a> {
     table: DeltaTable,
-    pinned: PinnedLake,
+    recount: Recount<'a>,
     deliveries: BTreeMap<Date, u64>,
     cut: SpeedCut,
     settled: &'a BTreeMap<Date, Previous>,
 }
 
 impl Settling<'_> {
-    /// Settles what is due; `None` if nothing is. `events` is the lake's table as the archive left it.
-    pub(super) async fn run(&self, events: &DeltaTable) -> Result<Option<Report>, Error> {
+    /// Settles what is due. `events` is the lake's table as the archive left it.
+    pub(super) async fn run(&self, events: &DeltaTable) -> Result<Settled, Error> {
         self.progress.stage("survey", None);
-        let mut pinned = PinnedLake::new(events).await?;
-        let mut deliveries = pinned.deliveries_by_day(self.tenant).await?;
+        let mut recount = Recount::new(self.engine, events, self.tenant).await?;
+        let mut deliveries = recount.deliveries_by_day().await?;
         let settled = self.store.settled_days(&self.tenant.id).await?;
         let zone = &self.tenant.time_zone;
         let due = due_days(&deliveries, &settled, zone, self.request, self.tuning.settle_after);
+        let (mut due, mut expired) = held_days(due, Held::of(events).await?, zone);
         if due.is_empty() {
-            return Ok(None);
+            return Ok(Settled { report: None, expired });
         }
         self.progress.stage("speed", None);
         SpeedCut::wait_for(self.store, self.topic, self.log_end, self.speed_deadline).await?;
@@ -75,9 +88,12 @@ impl Settling<'_> {
         let spans: Vec<_> = pieces(&due, &deliveries, u64::MAX).into_iter().map(|days| span(days, zone)).collect();
         let cut = SpeedCut::read(self.store, self.topic, self.tenant, &spans, &mut groups).await?;
         let newer = self.archive.wait_for(&cut.fates.next_offsets).await?;
-        if crate::lake::version(&newer) != pinned.version() {
-            pinned = PinnedLake::new(&newer).await?;
-            deliveries = pinned.deliveries_by_day(self.tenant).await?;
+        if crate::lake::version(&newer) != recount.pinned.version() {
+            recount = Recount::new(self.engine, &newer, self.tenant).await?;
+            deliveries = recount.deliveries_by_day().await?;
+            let (still, gone) = held_days(due, Held::of(&newer).await?, zone);
+            due = still;
+            expired.extend(gone);
         }
         let mut run = Run {
             id: Uuid::now_v7(),
@@ -88,26 +104,28 @@ impl Settling<'_> {
             budget: Budget::new(self.tuning.memory_bytes),
             conflicts: BTreeMap::new(),
         };
-        let counting = Counting { table: newer, pinned, deliveries, cut, settled: &settled };
+        let counting = Counting { table: newer, recount, deliveries, cut, settled: &settled };
         for days in pieces(&due, &counting.deliveries, self.tuning.group_deliveries) {
             self.count_group(&counting, days, &mut run).await?;
         }
-        self.make_visible(&counting, run).await
+        if run.settlements.is_empty() {
+            return Ok(Settled { report: None, expired });
+        }
+        let report = self.make_visible(&counting, run).await?;
+        Ok(Settled { report, expired })
     }
 
     /// Counts days whose first deliveries fit into memory together.
     async fn count_group(&self, counting: &Counting<'_>, days: &[Date], run: &mut Run) -> Result<(), Error> {
         let here = total(&counting.deliveries, days);
         let firsts = if here == 0 {
-            FirstDeliveries::default()
+            Firsts::default()
         } else {
             self.progress.stage("deduplicate", None);
-            let everywhere: u64 = counting.deliveries.values().sum();
-            let span = span(days, &self.tenant.time_zone);
-            counting.pinned.first_deliveries(self.tenant, span, here, everywhere > here, &run.budget).await?
+            counting.recount.first_deliveries(days, &counting.deliveries, &run.budget).await?
         };
-        let contradictions = firsts.contradictions();
-        run.conflicts.extend(conflicts::read(&counting.pinned, self.tenant, days, contradictions).await?);
+        let contradictions = firsts.firsts.contradictions();
+        run.conflicts.extend(conflicts::read(&counting.recount.pinned, self.tenant, days, contradictions).await?);
         self.progress.stage("recount", Some(here));
         for days in pieces(days, &counting.deliveries, self.tuning.chunk_deliveries) {
             self.count_chunk(counting, &firsts, days, run).await?;
@@ -119,19 +137,14 @@ impl Settling<'_> {
     async fn count_chunk(
         &self,
         counting: &Counting<'_>,
-        firsts: &FirstDeliveries,
+        firsts: &Firsts,
         days: &[Date],
         run: &mut Run,
     ) -> Result<(), Error> {
-        let mut chunk = Chunk::new(self.tenant, days, &counting.cut, firsts, counting.pinned.threads(), &run.budget);
-        let here = total(&counting.deliveries, days);
-        if here > 0 {
-            let groups = &mut run.groups;
-            let span = span(days, &self.tenant.time_zone);
-            let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, groups);
-            counting.pinned.deliveries(self.tenant, span, take).await?;
-        }
-        let Counted { cells, drift, settlements } = chunk.finish(&run.groups, counting.settled).await?;
+        let (deliveries, cut, settled) = (&counting.deliveries, Some(&counting.cut), counting.settled);
+        let asked = Days { days, deliveries, firsts, cut, settled };
+        let counted = counting.recount.count(&asked, &mut run.groups, &run.budget).await?;
+        let Counted { cells, drift, settlements } = counted;
         run.users.extend(cells.users_of_days().map(|(_, user)| user));
         for cell in &drift {
             let name = CellName {
@@ -153,7 +166,7 @@ impl Settling<'_> {
         };
         self.store.write_chunk(&rows).await?;
         run.settlements.extend(settlements);
-        self.progress.advance(here);
+        self.progress.advance(total(&counting.deliveries, days));
         Ok(())
     }
 
@@ -164,7 +177,7 @@ impl Settling<'_> {
         // Of two settlements of a day the later one counts, also where a clock went back in between.
         let latest = settled.values().map(|previous| previous.settled_at.plus_micros(1)).max();
         let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
-        let (version, run_id) = (counting.pinned.version(), run.id.to_string());
+        let (version, run_id) = (counting.recount.pinned.version(), run.id.to_string());
         self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
         self.store.write_cut(&self.tenant.id, &run_id, self.topic, &counting.cut.fates.next_offsets).await?;
         let restated = run.settlements.iter().filter(|day| day.state == State::Restated).map(|day| day.day);
@@ -197,7 +210,7 @@ impl Settling<'_> {
             content_hash: day.content_hash.clone(),
         };
         let counted = manifest::Counted {
-            lake_version: counting.pinned.version(),
+            lake_version: counting.recount.pinned.version(),
             offsets: manifest::next_offsets(&crate::lake::progress(&counting.table, self.topic).await?),
             files: manifest::files_of(&counting.table, &self.tenant.id, &earlier).await?,
             configuration,
@@ -207,8 +220,4 @@ impl Settling<'_> {
         let action = manifest::Action::Settled(counted);
         Ok(manifest::append(self.objects, &self.tenant.id, run.id, at.to_timestamp(), action).await?)
     }
-}
-
-fn total(deliveries: &BTreeMap<Date, u64>, days: &[Date]) -> u64 {
-    days.iter().filter_map(|day| deliveries.get(day)).sum()
 }

@@ -21,10 +21,10 @@ use crate::lake::Lake;
 use crate::recount::{Budget, Groups, PinnedLake};
 use crate::settle::{Previous, SpeedCut};
 
-const TOPIC: &str = "events";
+pub(crate) const TOPIC: &str = "events";
 const FIRST: Date = date(2026, 10, 24);
 
-pub(super) fn tenant() -> Tenant {
+pub(crate) fn tenant() -> Tenant {
     Tenant {
         id: "acme".parse().expect("valid"),
         time_zone: Zone::parse("Europe/Berlin").expect("known"),
@@ -43,7 +43,7 @@ pub(super) fn tenant() -> Tenant {
     }
 }
 
-fn event(tenant: &str, id: u32, at: EventTime) -> Event<'static> {
+pub(crate) fn event(tenant: &str, id: u32, at: EventTime) -> Event<'static> {
     let mut properties = Properties::new();
     if !id.is_multiple_of(5) {
         properties.insert("department", format!("dep\u{1f}{}", id % 3));
@@ -87,16 +87,16 @@ fn log() -> Vec<(i32, i64, Event<'static>)> {
     log
 }
 
-struct Counting {
-    tenant: Tenant,
-    groups: Groups,
+pub(crate) struct Counting {
+    pub(crate) tenant: Tenant,
+    pub(crate) groups: Groups,
     users: HashSet<u128>,
     pinned: PinnedLake,
-    days: Vec<Date>,
-    by_day: BTreeMap<Date, u64>,
+    pub(crate) days: Vec<Date>,
+    pub(crate) by_day: BTreeMap<Date, u64>,
 }
 
-async fn counting(dir: &tempfile::TempDir) -> Counting {
+pub(crate) async fn counting(dir: &tempfile::TempDir) -> Counting {
     let store = stores::Lake::at(format!("file://{}", dir.path().display()));
     if std::fs::read_dir(dir.path()).expect("a folder").next().is_none() {
         let messages: Vec<_> =
@@ -113,7 +113,7 @@ async fn counting(dir: &tempfile::TempDir) -> Counting {
 }
 
 impl Counting {
-    async fn count(&mut self, days: &[Date], cut: &SpeedCut) -> Counted {
+    pub(crate) async fn count(&mut self, days: &[Date], cut: &SpeedCut) -> Counted {
         self.count_again(days, cut, &BTreeMap::new()).await
     }
 
@@ -136,7 +136,7 @@ impl Counting {
 
     /// What a speed layer says that read everything below `next` in each partition and drops duplicates whose event it
     /// accepted before, but refuses some as late, and some departments are too many for it.
-    fn speed(&mut self, next: i64) -> SpeedCut {
+    pub(crate) fn speed(&mut self, next: i64) -> SpeedCut {
         let mut cut = SpeedCut::default();
         let (mut known, mut found) = (BTreeSet::new(), Vec::new());
         cut.fates.next_offsets = BTreeMap::from([(0, next), (1, next), (2, next)]);

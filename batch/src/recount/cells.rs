@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use jiff::civil::Date;
+use reckon_schemas::ids::key_halves;
 use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::Zone;
 use reckon_schemas::window::{Grain, Window};
@@ -93,6 +94,19 @@ impl Cells {
             cells.take_users(distinct);
         }
         Ok(cells)
+    }
+
+    /// Cells that were counted elsewhere, and for those of grain `1d`, given by number, the keys of their users.
+    pub(crate) fn counted(cells: Vec<Cell>, users_of_days: Vec<(u32, u128)>) -> Self {
+        let number = |index: usize| u32::try_from(index).expect("a chunk of days has far fewer than 2^32 cells");
+        let days = cells.iter().enumerate().filter(|(_, cell)| cell.window.grain == Grain::Day);
+        let of_days = days.map(|(index, cell)| ((cell.group, cell.day), number(index))).collect();
+        let halves = |key: u128| {
+            let (high, low) = key_halves(key);
+            [high.cast_unsigned(), low.cast_unsigned()]
+        };
+        let users_of_days = users_of_days.into_iter().map(|(number, user)| (number, halves(user))).collect();
+        Self { cells, of_days, users_of_days }
     }
 
     /// All cells, in no order.

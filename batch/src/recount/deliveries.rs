@@ -57,7 +57,7 @@ pub(super) const SIGHTING_COLUMNS: [&str; 7] =
     ["log_time", "partition", "offset", "event_key_high", "event_key_low", "content_key_high", "content_key_low"];
 
 /// The columns that [`Deliveries`] reads, for whoever asks for these properties.
-pub(super) fn counted_columns<'a>(properties: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+pub(crate) fn counted_columns<'a>(properties: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let mut columns = vec!["partition", "offset", "occurred_at", "name", "user_key_high", "user_key_low", "user_hash"];
     columns.extend(["currency", "amount_minor"]);
     columns.extend(COLUMN_PROPERTIES);
@@ -116,7 +116,7 @@ impl<'a> PlaceColumns<'a> {
 }
 
 /// A batch of [`counted_columns`].
-pub(super) struct Deliveries<'a> {
+pub(crate) struct Deliveries<'a> {
     places: PlaceColumns<'a>,
     occurred_us: &'a Int64Array,
     names: &'a StringViewArray,
@@ -129,7 +129,9 @@ pub(super) struct Deliveries<'a> {
 }
 
 impl<'a> Deliveries<'a> {
-    pub(super) fn new(batch: &'a RecordBatch) -> Result<Self, RecountError> {
+    /// # Errors
+    /// [`RecountError::Damaged`] if a column is missing or not of its type, or lacks what every delivery has.
+    pub(crate) fn new(batch: &'a RecordBatch) -> Result<Self, RecountError> {
         let [country, device] = COLUMN_PROPERTIES.map(|name| texts(batch, name));
         let others = match batch.column_by_name("properties") {
             None => None,
@@ -153,8 +155,12 @@ impl<'a> Deliveries<'a> {
         })
     }
 
+    /// The delivery of a row.
+    ///
+    /// # Errors
+    /// [`RecountError::Damaged`] if the archive cannot have written it.
     #[inline]
-    pub(super) fn get(&self, row: usize) -> Result<Delivery<'_>, RecountError> {
+    pub(crate) fn get(&self, row: usize) -> Result<Delivery<'_>, RecountError> {
         let place = self.places.get(row)?;
         Ok(Delivery {
             place,

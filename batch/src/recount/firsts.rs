@@ -63,11 +63,11 @@ pub(crate) struct Contradiction {
 #[derive(Debug, Default)]
 pub(crate) struct FirstDeliveries {
     /// The deliveries of these days that are not the first of their event: few.
-    later: Places,
+    pub(super) later: Places,
     /// The deliveries of these days whose event was delivered with different contents.
-    conflicting: Places,
+    pub(super) conflicting: Places,
     /// In the order of the log.
-    contradictions: Vec<Contradiction>,
+    pub(super) contradictions: Vec<Contradiction>,
 }
 
 impl FirstDeliveries {

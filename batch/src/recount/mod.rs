@@ -19,6 +19,7 @@ mod groups;
 mod named;
 mod partitions;
 mod places;
+mod repeats;
 mod scan;
 mod tally;
 mod timeline;
@@ -31,12 +32,12 @@ pub use self::whole::{Counted, Plan, count_whole};
 
 pub(crate) use self::cells::Wanted;
 pub(crate) use self::contents::Content;
-pub(crate) use self::deliveries::Delivery;
+pub(crate) use self::deliveries::{Deliveries, Delivery, counted_columns};
 pub(crate) use self::firsts::{Contradiction, FirstDeliveries};
 pub(crate) use self::named::{Named, Position};
 pub(crate) use self::partitions::Budget;
-#[cfg(test)]
 pub(crate) use self::places::Place;
+pub(crate) use self::repeats::Repeat;
 pub(crate) use self::scan::{PinnedLake, counted_properties, in_background};
 pub(crate) use self::tally::Tally;
 

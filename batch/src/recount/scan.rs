@@ -34,6 +34,8 @@ pub(crate) struct PinnedLake {
     provider: Arc<dyn TableProvider>,
     version: u64,
     threads: usize,
+    /// What is filed under earlier dates is left out.
+    since: Option<Date>,
 }
 
 /// Which of a tenant's rows are read, by the dates that they are filed under.
@@ -55,7 +57,18 @@ impl PinnedLake {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
         table.update_datafusion_session(&context.state())?;
-        Ok(Self { provider: table.table_provider().await?, version: lake::version(table), context, threads })
+        Ok(Self {
+            provider: table.table_provider().await?,
+            version: lake::version(table),
+            context,
+            threads,
+            since: None,
+        })
+    }
+
+    /// The same version, but only what is filed under a date and later ones.
+    pub(crate) fn since(self, since: Option<Date>) -> Self {
+        Self { since, ..self }
     }
 
     /// The version.
@@ -236,6 +249,10 @@ impl PinnedLake {
     fn rows(&self, tenant: &Tenant, dates: Dates) -> Result<DataFrame, RecountError> {
         let mut rows = self.context.read_table(Arc::clone(&self.provider))?;
         rows = rows.filter(ident("tenant").eq(lit(tenant.id.as_str())))?;
+        if let Some(since) = self.since {
+            let days = (since - jiff::civil::date(1970, 1, 1)).get_days();
+            rows = rows.filter(ident("event_date").gt_eq(lit(ScalarValue::Date32(Some(days)))))?;
+        }
         let date = |at: i64| {
             let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
             lit(ScalarValue::Date32(Some(day)))

@@ -14,6 +14,7 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use serde::Serialize;
 
+use crate::cluster::Engine;
 use crate::nightly;
 
 pub use self::chain::verify_chain;
@@ -35,6 +36,8 @@ pub struct Config {
     pub catalog: Arc<Catalog>,
     /// How much is counted at once, as when it was settled.
     pub tuning: nightly::Tuning,
+    /// Where a run is counted again.
+    pub engine: Engine,
 }
 
 /// What verifying found.
@@ -52,6 +55,8 @@ pub struct Verification {
     pub days: u64,
     /// How many cells were compared.
     pub cells: u64,
+    /// How many days were not counted again, because the lake does not hold them any more.
+    pub expired_days: u64,
     /// How much is wrong.
     pub wrong: u64,
     /// What is wrong; the first hundred.
@@ -74,7 +79,17 @@ pub struct Finding {
 impl Verification {
     fn new(tenant: &TenantId, run_id: Option<String>) -> Self {
         let tenant = tenant.clone();
-        Self { tenant, run_id, manifests: 0, files: 0, days: 0, cells: 0, wrong: 0, findings: Vec::new() }
+        Self {
+            tenant,
+            run_id,
+            manifests: 0,
+            files: 0,
+            days: 0,
+            cells: 0,
+            expired_days: 0,
+            wrong: 0,
+            findings: Vec::new(),
+        }
     }
 
     /// Whether everything is as it was published.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 
-use crate::nightly::{Error, chunk::Chunk, due::span};
-use crate::recount::{Budget, Cells, Delivery, Groups, PinnedLake};
-use crate::settle::{Settlement, SpeedCut};
+use crate::nightly::Error;
+use crate::nightly::recount::{Days, Recount};
+use crate::recount::{Budget, Cells, Groups};
+use crate::settle::Settlement;
 
 /// Days that were counted again.
 pub(super) struct Recounted {
@@ -23,21 +24,15 @@ pub(super) struct Recounted {
 /// # Errors
 /// [`Error`].
 pub(super) async fn recount(
-    pinned: &PinnedLake,
+    counter: &Recount<'_>,
     tenant: &Tenant,
     days: &[Date],
     deliveries: &BTreeMap<Date, u64>,
     budget: &Arc<Budget>,
 ) -> Result<Recounted, Error> {
-    let here: u64 = days.iter().filter_map(|day| deliveries.get(day)).sum();
-    let everywhere: u64 = deliveries.values().sum();
     let mut groups = Groups::new(tenant.counted_rollups());
-    let span = span(days, &tenant.time_zone);
-    let firsts = pinned.first_deliveries(tenant, span.clone(), here, everywhere > here, budget).await?;
-    let cut = SpeedCut::default();
-    let mut chunk = Chunk::new(tenant, days, &cut, &firsts, pinned.threads(), budget);
-    let take = |delivery: Delivery<'_>| chunk.take(&delivery, &mut groups);
-    pinned.deliveries::<Error>(tenant, span, take).await?;
-    let counted = chunk.finish(&groups, &BTreeMap::new()).await?;
+    let firsts = &counter.first_deliveries(days, deliveries, budget).await?;
+    let asked = Days { days, deliveries, firsts, cut: None, settled: &BTreeMap::new() };
+    let counted = counter.count(&asked, &mut groups, budget).await?;
     Ok(Recounted { groups, cells: counted.cells, settlements: counted.settlements })
 }

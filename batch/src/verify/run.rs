@@ -9,10 +9,11 @@ use super::compare::Expected;
 use super::recount::recount;
 use super::{Config, Finding, Verification};
 use crate::lake::{self, Lake};
-use crate::manifest::{self, Action, Counted, Link};
-use crate::nightly::{Error, due::pieces};
+use crate::manifest::{self, Action, Counted, LakeFile, Link};
+use crate::nightly::{Error, due::pieces, recount::Recount};
 use crate::objects::Objects;
-use crate::recount::{Budget, PinnedLake};
+use crate::recount::Budget;
+use crate::retention::{Held, date_of};
 use crate::settle::Store;
 
 /// Counts a run again, from the lake version and the configuration in its manifest, and compares every cell that it
@@ -56,7 +57,10 @@ async fn verify(
     let table = opened.events_at(counted.lake_version).await.map_err(|error| {
         Error::Broken(format!("version {} of the lake, which the run counted: {error}", counted.lake_version))
     })?;
-    for file in &counted.files {
+    let held = Held::of(&opened.events().await?).await?;
+    // What has expired may be gone, or not yet.
+    let kept = |file: &&LakeFile| date_of(&file.path).is_none_or(|date| held.since.is_none_or(|since| date >= since));
+    for file in counted.files.iter().filter(kept) {
         let expected = format!("{} bytes, SHA-256 {}", file.bytes, file.sha256);
         let stored = match manifest::checksum(&table, &file.path).await {
             Ok((bytes, sha256)) => format!("{bytes} bytes, SHA-256 {sha256}"),
@@ -72,8 +76,8 @@ async fn verify(
     let offsets = manifest::next_offsets(&lake::progress(&table, &config.topic).await?);
     found.expect("offsets", "of the lake's version", &format!("{:?}", counted.offsets), &format!("{offsets:?}"));
     let store = Store::new(&config.clickhouse);
-    let pinned = PinnedLake::new(&table).await?;
-    let deliveries = pinned.deliveries_by_day(&configuration).await?;
+    let counter = Recount::since(&config.engine, &table, &configuration, held.since).await?;
+    let deliveries = counter.deliveries_by_day().await?;
     let settled = store.hashes_of_run(tenant, run_id).await?;
     if settled.is_empty() {
         let (stored, expected) = ("nothing: the run was cut short before".to_owned(), "settlements".to_owned());
@@ -81,11 +85,13 @@ async fn verify(
         return Ok(found);
     }
     let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
-    let days: Vec<Date> = published.keys().copied().collect();
+    let zone = &configuration.time_zone;
+    let (days, expired): (Vec<Date>, Vec<Date>) = published.keys().copied().partition(|day| held.holds(*day, zone));
+    found.expired_days = expired.len() as u64;
     let budget = Budget::new(config.tuning.memory_bytes);
     for days in pieces(&days, &deliveries, config.tuning.chunk_deliveries) {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
-        let recounted = recount(&pinned, &configuration, days, &deliveries, &budget).await?;
+        let recounted = recount(&counter, &configuration, days, &deliveries, &budget).await?;
         let expected = Expected::new(&recounted);
         for day in &expected.recounted().settlements {
             let (place, hash) = (format!("{} content", day.day), day.content_hash.as_str());

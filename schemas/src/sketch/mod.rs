@@ -94,6 +94,13 @@ impl Sketch {
         Self::default()
     }
 
+    /// The empty set as registers, for more than [`HASHES_MAX`] users. Of their hashes it needs no more than a register
+    /// keeps: the bits that choose it (the lowest ones, see [`REGISTERS`]) and the lowest bit set above them.
+    #[must_use]
+    pub fn of_registers() -> Self {
+        Self { users: Users::Registers(Registers::new()) }
+    }
+
     /// Enters a user by id.
     pub fn insert(&mut self, user: &[u8]) {
         self.insert_hash(hash_user(user));

@@ -1,15 +1,13 @@
 //! From a question to its answer: read the question ([`params`]), look its names up ([`selection`]), plan, read what
 //! the plan needs ([`reading`]), merge, and say it ([`wording`]). Beside them [`active`] and [`top`], which the speed
-//! layer alone can answer, and [`events`] and [`funnels`], which no rollup can.
+//! layer alone can answer.
 
 mod active;
-mod events;
-mod funnels;
 pub(crate) mod params;
 mod reading;
 pub(crate) mod selection;
 mod top;
-pub(crate) mod wording;
+mod wording;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +16,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::time::EventTime;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use self::active::Active;
 use self::params::{Bounds, Query};
 use self::selection::Selection;
 use crate::answer::Answer;
-use crate::lake::Lake;
 use crate::merge::plan::{Plan, Settlements};
 use crate::merge::{MergeError, merge};
 use crate::problem::Problem;
@@ -36,13 +33,8 @@ use crate::tuning::Tuning;
 #[derive(Clone)]
 pub(crate) struct Evaluator {
     stores: Stores,
-    lake: Lake,
-    /// For how long raw events are kept, by the log's time.
-    raw_retention: Duration,
     tuning: Arc<Tuning>,
     slots: Arc<Semaphore>,
-    /// The places of questions that read single events, which take long: they have places of their own.
-    event_slots: Arc<Semaphore>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
 }
@@ -76,10 +68,9 @@ struct Standing {
 }
 
 impl Evaluator {
-    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, tuning: Arc<Tuning>) -> Self {
+    pub(crate) fn new(stores: Stores, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
-        let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
-        Self { stores, lake, raw_retention, tuning, slots, event_slots, redis_is_away: Arc::default() }
+        Self { stores, tuning, slots, redis_is_away: Arc::default() }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -91,10 +82,7 @@ impl Evaluator {
     /// # Errors
     /// What the question asks for does not exist or is too much, or ClickHouse is away.
     pub(crate) async fn answer(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
-        let limit = match self.reads_events(query, tenant) {
-            true => self.tuning.events_timeout,
-            false => self.tuning.query_timeout,
-        };
+        let limit = self.tuning.query_timeout;
         // On the heap: the state of all reads of an answer is large, and live queries hold one each.
         let answered = tokio::time::timeout(limit, Box::pin(self.answer_unhurried(query, tenant, now))).await;
         answered.unwrap_or_else(|_| Err(too_slow(limit)))
@@ -104,12 +92,8 @@ impl Evaluator {
         let metric = tenant.metric(&query.metric);
         let metric = metric.ok_or_else(|| Problem::not_found("there is no metric of this name"))?;
         let event_now = EventTime::from_timestamp(now);
-        let asked = Asked { query, metric, tenant, now, event_now };
-        if self.reads_events(query, tenant) {
-            let _slot = self.event_slot().await?;
-            return self.answer_events(&asked).await;
-        }
         let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
+        let asked = Asked { query, metric, tenant, now, event_now };
         match metric.measure {
             Measure::ActiveUsers => self.answer_active(&asked).await,
             Measure::Top => self.answer_top(&asked).await,
@@ -119,14 +103,17 @@ impl Evaluator {
 
     async fn answer_cells(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
         let Asked { query, metric, tenant, now, event_now } = *asked;
-        let Some(selection) = Selection::of_rollup(query, metric, tenant) else { return Err(Problem::internal()) };
+        let selection = Selection::new(query, metric, tenant)?;
         let windows = query.windows(event_now, &tenant.time_zone, self.bounds())?;
         let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
         let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes).await?;
         let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
-        self.refuse_too_many_points(&merged)?;
+        let points: usize = merged.groups.iter().take(self.tuning.groups_max).map(|group| group.points.len()).sum();
+        if points > self.tuning.points_max {
+            return Err(Problem::too_much());
+        }
         let is_truncated = merged.groups.len() > self.tuning.groups_max;
         let other = merged.truncate(self.tuning.groups_max);
         let context = Context { query, tenant, selection: &selection, plan: &plan, progress, now, notes };
@@ -157,11 +144,6 @@ impl Evaluator {
         let context =
             Context { query, tenant, selection: &active.selection, plan: &plan, progress, now, notes: Vec::new() };
         Ok(wording::answer(context, &merged, None, false))
-    }
-
-    /// A place for a question that reads single events.
-    pub(crate) async fn event_slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.event_slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))
     }
 
     /// What is settled and what is counted, at one moment.
@@ -206,10 +188,6 @@ fn too_slow(limit: Duration) -> Problem {
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::TooMuch { .. } => Problem::too_much(),
-        StoreError::OverLimit { .. } => {
-            tracing::info!(%error, "a question was over a limit");
-            Problem::over_limit()
-        }
         StoreError::Unavailable { store, .. } => {
             tracing::warn!(%error, "a store is away");
             Problem::unavailable(format!("{store} does not answer"))

@@ -27,8 +27,6 @@ pub(crate) struct Query {
     pub(crate) by: Vec<String>,
     /// Dimension to the values allowed.
     pub(crate) filters: BTreeMap<String, BTreeSet<String>>,
-    /// Whether distinct users are to be counted exactly, whatever that takes.
-    pub(crate) exact: bool,
     from: Option<Moment>,
     to: Option<Moment>,
 }
@@ -84,7 +82,6 @@ impl Query {
             filters,
             from: single.get("from").map(|text| moment("from", text)).transpose()?,
             to: single.get("to").map(|text| moment("to", text)).transpose()?,
-            exact: single.get("exact").map_or(Ok(false), |text| truth("exact", text))?,
         })
     }
 
@@ -115,25 +112,6 @@ impl Query {
         }
         Ok(windows)
     }
-}
-
-/// A range as a body gives it, not widened to windows.
-///
-/// # Errors
-/// 400 that names the field.
-pub(crate) fn range(
-    from: Option<&str>,
-    to: Option<&str>,
-    now: EventTime,
-    zone: &Zone,
-) -> Result<(EventTime, EventTime), Problem> {
-    let read = |name, text: Option<&str>| text.map(|text| moment(name, text)).transpose();
-    let to = read("to", to)?.map_or(now.plus_micros(1), |to| to.at(zone));
-    let from = read("from", from)?.map_or(to.plus_micros(-DEFAULT_SPAN_US), |from| from.at(zone));
-    if from >= to {
-        return Err(Problem::invalid_parameter("from", format!("{from} is not before `to`, which is {to}")));
-    }
-    Ok((from, to))
 }
 
 impl Query {
@@ -174,16 +152,12 @@ impl Moment {
 }
 
 fn known(name: &str) -> Result<&'static str, Problem> {
-    const KNOWN: [&str; 7] = ["metric", "from", "to", "grain", "by", "filter", "exact"];
+    const KNOWN: [&str; 6] = ["metric", "from", "to", "grain", "by", "filter"];
     KNOWN.into_iter().find(|known| *known == name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
         let detail = format!("there is no parameter {shown:?}; there are: {}", KNOWN.join(", "));
         Problem { parameter: None, ..Problem::invalid_parameter("", detail) }
     })
-}
-
-fn truth(name: &'static str, text: &str) -> Result<bool, Problem> {
-    text.parse().map_err(|_| Problem::invalid_parameter(name, "write `true` or `false`"))
 }
 
 fn dimensions(text: &str) -> Result<Vec<String>, Problem> {
@@ -260,7 +234,6 @@ mod tests {
             ("metric=m&to=-009999-01-01T00:00:00Z", "to"),
             ("metric=m&by=a,a", "by"),
             ("metric=m&filter=a", "filter"),
-            ("metric=m&exact=yes", "exact"),
         ] {
             let problem = parse(query).expect_err(query);
             assert_eq!((problem.status, problem.parameter), (400, Some(parameter)), "{query}");

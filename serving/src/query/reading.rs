@@ -13,10 +13,12 @@ use super::{Evaluator, merge_problem, store_problem};
 use crate::merge::fresh::{FreshShares, Share};
 use crate::merge::plan::{Layer, Piece, Plan, SettledDay};
 use crate::merge::tally::{Tally, Users};
-use crate::merge::{Cell, Counted, Key, Unions};
+use crate::merge::{Cell, Counted, Key};
 use crate::problem::Problem;
 use crate::stores::StoreError;
 use crate::stores::progress::SpeedProgress;
+
+type Unions = HashMap<(Option<usize>, Option<Key>), Tally>;
 
 impl Evaluator {
     /// Reads both layers' cells, and for users the unions that cannot be made from them.
@@ -39,7 +41,7 @@ impl Evaluator {
         let (batch, unions) = batch.map_err(|error| store_problem(&error))?;
         let (speed, redis_error) = speed?;
         self.tell_about_redis(redis_error, notes);
-        Ok(Counted { layers: vec![(Layer::Batch, batch), (Layer::Speed, speed)], unions, zero })
+        Ok(Counted { batch, speed, unions, zero })
     }
 
     async fn read_batch(

@@ -11,7 +11,7 @@ use super::params::Query;
 use crate::problem::Problem;
 
 /// One metric's cells of one rollup and grain.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(crate) struct Selection {
     pub(crate) tenant: TenantId,
     pub(crate) event: String,
@@ -27,26 +27,13 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Looks the query's names up. `None` if none of the tenant's rollups has all the dimensions.
-    pub(crate) fn of_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Option<Self> {
-        smallest_rollup(query, tenant).map(|rollup| Self::over(rollup, query, metric, tenant))
-    }
-
-    /// The same of single events, whatever they are grouped and filtered by: properties, or `user_id`.
+    /// Looks the query's names up.
     ///
     /// # Errors
-    /// 422 if that is no name of a property, or there are too many.
-    pub(crate) fn of_events(query: &Query, metric: &Metric, tenant: &Tenant) -> Result<Self, Problem> {
-        let mut names: Vec<&String> = query.by.iter().collect();
-        names.extend(query.filters.keys().filter(|name| !query.by.contains(name)));
-        let parameter = if query.by.is_empty() { "filter" } else { "by" };
-        let rollup = Rollup::new(names.into_iter().cloned());
-        let rollup = rollup.map_err(|error| Problem::not_answerable(parameter, error.to_string()))?;
-        Ok(Self::over(rollup, query, metric, tenant))
-    }
-
-    fn over(rollup: Rollup, query: &Query, metric: &Metric, tenant: &Tenant) -> Self {
+    /// 422 if none of the tenant's rollups has all the dimensions.
+    pub(crate) fn new(query: &Query, metric: &Metric, tenant: &Tenant) -> Result<Self, Problem> {
         let (unit, Metric { event, measure, .. }) = (metric.unit(), metric.clone());
+        let rollup = smallest_rollup(query, tenant)?;
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
         let by = query.by.iter().filter_map(position).collect();
         let filters = query
@@ -54,7 +41,7 @@ impl Selection {
             .iter()
             .filter_map(|(dimension, values)| Some((position(dimension)?, values.iter().cloned().collect())));
         let filters = filters.collect();
-        Self { tenant: tenant.id.clone(), event, measure, unit, rollup, grain: query.grain, by, filters }
+        Ok(Self { tenant: tenant.id.clone(), event, measure, unit, rollup, grain: query.grain, by, filters })
     }
 
     /// The same cells, not grouped.
@@ -92,8 +79,15 @@ impl Selection {
 
 /// Dimensions that are not asked for are added up, so any rollup that has the others will do; the one with the
 /// fewest dimensions has the fewest cells to add.
-fn smallest_rollup(query: &Query, tenant: &Tenant) -> Option<Rollup> {
+fn smallest_rollup(query: &Query, tenant: &Tenant) -> Result<Rollup, Problem> {
     let needed: Vec<&String> = query.by.iter().chain(query.filters.keys()).collect();
-    let covers = |rollup: &Rollup| needed.iter().all(|dimension| rollup.dimensions().contains(dimension));
-    tenant.counted_rollups().into_iter().filter(covers).min_by_key(|rollup| rollup.dimensions().len())
+    let rollups = tenant.counted_rollups();
+    let covers = |rollup: &&Rollup| needed.iter().all(|dimension| rollup.dimensions().contains(dimension));
+    if let Some(rollup) = rollups.iter().filter(covers).min_by_key(|rollup| rollup.dimensions().len()) {
+        return Ok(rollup.clone());
+    }
+    let names: Vec<&str> = rollups.iter().map(Rollup::name).collect();
+    let parameter = if query.by.is_empty() { "filter" } else { "by" };
+    let detail = format!("no rollup has all of these dimensions; there are: {}", names.join("; "));
+    Err(Problem::not_answerable(parameter, detail))
 }

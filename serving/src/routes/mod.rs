@@ -1,7 +1,6 @@
 //! The public listener: what is answered under which path, and what bounds every request.
 
 mod api;
-mod funnels;
 mod openapi;
 mod page;
 
@@ -13,7 +12,7 @@ use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -31,8 +30,8 @@ use crate::tuning::Tuning;
 const QUERY_STRING_BYTES_MAX: usize = 8 * 1024;
 /// The most bytes of all headers' values together.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// The longest body: a question.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Nothing here reads a body.
+const BODY_BYTES_MAX: usize = 1024;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -53,10 +52,9 @@ impl FromRef<App> for Arc<Access> {
 /// Every route. `extra` are the documents of other parts' interfaces, shown together with this one's.
 pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     // Longer than a query's own limit, which answers with a problem document.
-    let time_max = app.tuning.query_timeout.max(app.tuning.events_timeout) * 2;
+    let time_max = app.tuning.query_timeout * 2;
     let answered_at_once = Router::new()
         .route("/v1/query", get(api::query))
-        .route("/v1/funnels", post(funnels::funnels))
         .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
         .route("/v1/catalog", get(api::catalog))
         .route("/healthz", get(api::healthz))

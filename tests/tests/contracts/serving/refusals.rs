@@ -35,13 +35,8 @@ async fn what_cannot_be_answered_is_named() -> Result<()> {
         ("/v1/query?metric=revenue&from=soon", 400, Some("from")),
         ("/v1/query?metric=revenue&tenant=other", 400, None),
         ("/v1/query?metric=unknown", 404, None),
-        ("/v1/query?metric=revenue&by=total", 422, Some("by")),
-        ("/v1/query?metric=revenue&filter=total:1", 422, Some("filter")),
-        // Single events of a range that is older than raw events are, and longer than the lake is read for.
-        ("/v1/query?metric=revenue&by=store&from=2025-11-01&to=2026-03-01&grain=1d", 422, Some("from")),
-        // There is no lake.
-        ("/v1/query?metric=revenue&by=store&from=2026-03-01&to=2026-03-02", 503, None),
-        ("/v1/live?metric=revenue&by=store", 422, Some("by")),
+        ("/v1/query?metric=revenue&by=store", 422, Some("by")),
+        ("/v1/query?metric=revenue&filter=store:1", 422, Some("filter")),
         ("/v1/query?metric=revenue&grain=1m&from=2020-01-01&to=2026-01-01", 422, Some("from")),
         ("/v1/live?metric=unknown", 404, None),
         ("/v1/nothing", 404, None),

@@ -107,8 +107,6 @@ impl Scene {
         let config = Config {
             redis: redis.clone(),
             clickhouse: clickhouse.clone(),
-            lake: stores::Lake::at("file:///nowhere"),
-            raw_retention: Duration::from_secs(7 * 86_400),
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
             catalog: self.catalog.clone(),
             tuning: Tuning { live_interval: Duration::from_millis(50), ..Tuning::default() },
