@@ -96,6 +96,12 @@ impl Zone {
         format!("{:02}:{:02}", time.hour(), time.minute())
     }
 
+    /// The date and time that a clock in this zone shows at an instant.
+    #[must_use]
+    pub fn shown_at(&self, at: EventTime) -> DateTime {
+        self.0.to_datetime(at.to_timestamp())
+    }
+
     /// The instant at which a clock in this zone shows a date and time; of an hour that a clock change repeats, the
     /// first one, of one that it skips, as much later.
     #[must_use]

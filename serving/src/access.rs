@@ -36,6 +36,23 @@ impl Access {
         self.tenants.keys()
     }
 
+    /// Takes more queries from a tenant's quota than the one that every request takes.
+    ///
+    /// # Errors
+    /// 429 if there are not so many left.
+    pub(crate) fn charge(&self, tenant: &Tenant, queries: usize) -> Result<(), Problem> {
+        let Some(queries) = u32::try_from(queries).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        let refused = |after| Problem::too_many_requests("too many requests per second for this tenant", after);
+        match self.quota.check_key_n(&tenant.id, queries) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(exceeded)) => Err(refused(exceeded.wait_time_from(DefaultClock::default().now()))),
+            // More than may be asked in any second: never at once.
+            Err(_) => {
+                Err(Problem::not_answerable("questions", "more questions at once than the quota has in a second"))
+            }
+        }
+    }
+
     fn reader(&self, authorization: Option<&str>) -> Result<Arc<Tenant>, Problem> {
         let key = authorization.and_then(bearer).ok_or_else(Problem::unauthorized)?;
         let tenant = self.catalog.authenticate(key, Scope::Read, Timestamp::now()).map_err(|denied| match denied {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use reckon_schemas::catalog::Measure;
 use reckon_schemas::settlement::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,18 +13,21 @@ use utoipa::ToSchema;
 pub(crate) struct Answer {
     /// Whose numbers these are: the tenant of the key.
     pub(crate) tenant: String,
-    /// The metric asked for.
+    /// The metric asked for: its name, or its text.
     pub(crate) metric: String,
-    /// What is counted: `count`, `money`, `sum`, `users`, `active_users` or `top`.
-    #[schema(value_type = String)]
-    pub(crate) measure: Measure,
-    /// `events`, `users`, the currency's ISO 4217 code, or the name of the property that is summed.
+    /// In a comparison of segments: which of them this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment: Option<String>,
+    /// What is counted: `count`, `money`, `sum`, `users`, `active_users` or `top`; `formula` if the metric is a text.
+    pub(crate) measure: String,
+    /// `events`, `users`, the currency's ISO 4217 code, or the name of the property that is summed; of a formula a
+    /// combination of these, such as `USD/events`, or nothing.
     pub(crate) unit: String,
     /// The length of the windows: `1s`, `1m`, `5m`, `1h` or `1d`.
     pub(crate) grain: String,
     /// The zone that days are in.
     pub(crate) time_zone: String,
-    /// The rollup that was read.
+    /// The rollup that was read; more than one, separated by `;`, where a formula needs them.
     pub(crate) rollup: String,
     /// The first instant answered: what was asked for, widened to whole windows.
     #[schema(value_type = String, format = DateTime)]
@@ -52,21 +54,86 @@ pub(crate) struct Answer {
     pub(crate) notes: Vec<String>,
     /// Whether groups were left out; `total` has them all the same.
     pub(crate) truncated: bool,
+    /// How many groups there are, those left out included.
+    pub(crate) groups_count: usize,
     /// All groups together, over the whole range.
     pub(crate) total: Number,
     /// All groups together, for each entry of `coverage`.
     pub(crate) parts: Vec<Part>,
-    /// The groups, the largest first. One group without dimensions if none were asked for.
+    /// The groups, the largest first; on a page in the order of their names. One group without dimensions if none were
+    /// asked for.
     pub(crate) groups: Vec<Group>,
-    /// The groups that were left out, added up, where that can be done.
+    /// The groups that were left out, as one: sums are added up, users are counted anew over all of them. Not there
+    /// where nothing was left out, and where it cannot be derived, which `notes` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) other: Option<Group>,
+    /// If this is a page and not the last one: what to give as `cursor` for the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+    /// What it was to be compared with, and how it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(no_recursion)]
+    pub(crate) comparison: Option<Box<Comparison>>,
+}
+
+/// The answer that another one is compared with, and the differences.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Comparison {
+    /// `period`: the same question about an earlier range. `segments`: the same range with other filters.
+    pub(crate) kind: String,
+    /// What it is compared with.
+    pub(crate) base: Answer,
+    /// Whether both totals are in the same state, so that a difference is not one of settled and provisional numbers.
+    pub(crate) same_state: bool,
+    /// Of the totals.
+    pub(crate) total: Delta,
+    /// Of the groups that either of both names.
+    pub(crate) groups: Vec<GroupDelta>,
+    /// Of the groups that are left out, if both leave out some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) other: Option<GroupDelta>,
+}
+
+/// How two numbers differ. Each is null where it is not known or not defined.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Delta {
+    /// The number minus that of the base, in the unit of both.
+    pub(crate) difference: Option<Number>,
+    /// The number divided by that of the base, rounded to six decimals, which is part of the error bound. Null if the
+    /// base may be zero.
+    pub(crate) ratio: Option<Number>,
+}
+
+/// How one group differs.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct GroupDelta {
+    /// The values grouped by.
+    pub(crate) dimensions: BTreeMap<String, String>,
+    /// Over the whole range.
+    pub(crate) total: Delta,
+    /// By window, in order; windows without events on both sides are left out.
+    pub(crate) points: Vec<PointDelta>,
+}
+
+/// How one window differs from the one that it is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct PointDelta {
+    /// The window's first instant; null if there is none, because the range of the base is longer or has an hour that
+    /// this one does not have.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) start: Option<Timestamp>,
+    /// The first instant of the window that it is compared with; null likewise.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) base_start: Option<Timestamp>,
+    /// The difference and the ratio.
+    #[serde(flatten)]
+    pub(crate) delta: Delta,
 }
 
 /// A number, and how far it can be trusted.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Number {
-    /// An integer, or a decimal string for sums.
+    /// An integer, or a decimal string for sums and formulas; null where a formula is not defined.
     pub(crate) value: Value,
     /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch,
     /// `frequent_items` a sketch of the most frequent values. Whether
@@ -94,6 +161,8 @@ pub(crate) enum Value {
     Integer(i128),
     /// Money in the currency's major unit, with exactly its decimals; or the sum of a property, without trailing zeros.
     Decimal(String),
+    /// What a formula says where it divides by zero.
+    Undefined,
 }
 
 /// How a number was computed.

@@ -7,6 +7,8 @@
 
 mod access;
 mod answer;
+mod exact;
+mod heat;
 mod live;
 mod merge;
 mod problem;
@@ -14,6 +16,7 @@ mod query;
 mod reconciliation;
 mod routes;
 mod stores;
+mod table;
 mod tuning;
 
 use std::fmt;

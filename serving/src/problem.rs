@@ -22,6 +22,9 @@ pub(crate) struct Problem {
     /// The query parameter that is at fault, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parameter: Option<&'static str>,
+    /// Where in that parameter, as the number of the character from 1, if it is a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<u64>,
     /// After how many seconds it is worth to try again; also in the `Retry-After` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_s: Option<u64>,
@@ -29,7 +32,8 @@ pub(crate) struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), parameter: None, retry_after_s: None }
+        let (parameter, position, retry_after_s) = (None, None, None);
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), parameter, position, retry_after_s }
     }
 
     pub(crate) fn invalid_parameter(parameter: &'static str, detail: impl Into<String>) -> Self {
@@ -52,6 +56,21 @@ impl Problem {
 
     pub(crate) fn unreadable_query(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "The query string cannot be read", detail)
+    }
+
+    /// A body that is no question.
+    pub(crate) fn unreadable_body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unreadable-body", "The body cannot be read", detail)
+    }
+
+    /// A body that is too large, or has a content type that is not read.
+    pub(crate) fn refused_body(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::new(status, "refused-body", "The body is not read", detail)
+    }
+
+    pub(crate) fn not_acceptable(detail: impl Into<String>) -> Self {
+        let status = StatusCode::NOT_ACCEPTABLE;
+        Self::new(status, "not-acceptable", "This answer has no such form", detail)
     }
 
     pub(crate) fn too_long(query_string_bytes_max: usize, header_bytes_max: usize) -> Self {
@@ -79,7 +98,7 @@ impl Problem {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "everything here is read with GET";
+        let detail = "the interface is described under /docs";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not supported", detail)
     }
 

@@ -87,7 +87,6 @@ fn says_the_same(old: &Number, new: &Number) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::answer::{Method, Value};
-    use reckon_schemas::catalog::Measure;
     use reckon_schemas::settlement::State;
 
     fn number(value: i128, as_of_ms: i64) -> Number {
@@ -119,7 +118,8 @@ pub(crate) mod tests {
         Answer {
             tenant: "t".to_owned(),
             metric: "m".to_owned(),
-            measure: Measure::Count,
+            segment: None,
+            measure: "count".to_owned(),
             unit: "events".to_owned(),
             grain: "1m".to_owned(),
             time_zone: "UTC".to_owned(),
@@ -134,10 +134,13 @@ pub(crate) mod tests {
             gaps: Vec::new(),
             notes: Vec::new(),
             truncated: false,
+            groups_count: groups.len(),
             total: number(0, as_of_ms),
             parts: Vec::new(),
             groups: groups.iter().map(|(name, points)| group(name, points, as_of_ms)).collect(),
             other: None,
+            next: None,
+            comparison: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Cell, MergeError};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Share {
     pub(crate) window_start: EventTime,
+    pub(crate) event: String,
     /// The values of all of the rollup's dimensions.
     pub(crate) dimensions: Vec<String>,
     pub(crate) partition: i32,
@@ -55,7 +56,8 @@ mod tests {
     use super::*;
 
     fn share(department: &str, partition: i32) -> Share {
-        Share { window_start: EventTime(0), dimensions: vec![department.to_owned(), "7".to_owned()], partition }
+        let dimensions = vec![department.to_owned(), "7".to_owned()];
+        Share { window_start: EventTime(0), event: "buy".to_owned(), dimensions, partition }
     }
 
     #[test]
@@ -71,6 +73,14 @@ mod tests {
             let numbers: Vec<_> = cells.iter().map(|cell| (cell.key[0].as_str(), cell.tally.size())).collect();
             assert_eq!(numbers, [("a", 91), ("b", 7)]);
         }
+    }
+
+    #[test]
+    fn events_of_another_name_are_other_cells() {
+        let mut shares = FreshShares::default();
+        shares.offer(share("a", 0), 9, Tally::Sum(1));
+        shares.offer(Share { event: "refund".to_owned(), ..share("a", 0) }, 3, Tally::Sum(5));
+        assert_eq!(shares.into_cells(&[0]).expect("fits")[0].tally.size(), 6);
     }
 
     #[test]

@@ -121,26 +121,45 @@ pub(crate) fn merge(plan: &Plan, counted: Counted) -> Result<Merged, MergeError>
     Ok(Merged { total, parts, groups })
 }
 
+/// Which groups of an answer are named.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    /// Every group.
+    All,
+    /// So many of the largest.
+    Largest(usize),
+    /// These, as far as they are there.
+    These(Vec<Key>),
+}
+
 impl Merged {
-    /// Keeps the largest groups. What is cut off comes back as one group without values, if it can be added up.
-    pub(crate) fn truncate(&mut self, groups_max: usize) -> Option<Group> {
-        let rest = self.groups.split_off(groups_max.min(self.groups.len()));
-        let mut rest = rest.into_iter();
-        let mut other = Group { key: Key::new(), ..rest.next()? };
-        for group in rest {
-            other.total.add(&group.total).ok()?;
-            for (part, more) in other.parts.iter_mut().zip(&group.parts) {
-                part.add(more).ok()?;
-            }
-            for (position, tally) in group.points {
-                match other.points.entry(position) {
-                    std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(tally);
-                    }
-                    std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().add(&tally).ok()?,
+    /// Keeps some of the groups; the others come back, the largest first.
+    pub(crate) fn keep(&mut self, kept: &Kept) -> Vec<Group> {
+        match kept {
+            Kept::All => Vec::new(),
+            Kept::Largest(count) => self.groups.split_off((*count).min(self.groups.len())),
+            Kept::These(keys) => self.groups.extract_if(.., |group| !keys.contains(&group.key)).collect(),
+        }
+    }
+}
+
+/// Groups as one without values, if they can be added up.
+pub(crate) fn add_up(groups: Vec<Group>) -> Option<Group> {
+    let mut groups = groups.into_iter();
+    let mut sum = Group { key: Key::new(), ..groups.next()? };
+    for group in groups {
+        sum.total.add(&group.total).ok()?;
+        for (part, more) in sum.parts.iter_mut().zip(&group.parts) {
+            part.add(more).ok()?;
+        }
+        for (position, tally) in group.points {
+            match sum.points.entry(position) {
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(tally);
                 }
+                std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().add(&tally).ok()?,
             }
         }
-        Some(other)
     }
+    Some(sum)
 }

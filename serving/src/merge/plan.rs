@@ -184,6 +184,18 @@ impl Plan {
         Provenance { layer, state, as_of, run_ids }
     }
 
+    /// What stands behind windows that do not follow each other; `None` if there are none.
+    pub(crate) fn provenance_of(&self, windows: impl IntoIterator<Item = usize>) -> Option<Provenance> {
+        let each = windows.into_iter().map(|index| self.provenance(index..index + 1));
+        each.reduce(|mut all, one| {
+            all.layer = all.layer.filter(|layer| one.layer == Some(*layer));
+            all.state = weaker(all.state, one.state);
+            all.as_of = all.as_of.max(one.as_of);
+            all.run_ids.extend(one.run_ids.into_iter().filter(|run| !all.run_ids.contains(run)).collect::<Vec<_>>());
+            all
+        })
+    }
+
     fn first_settled_at(&self) -> Option<Timestamp> {
         self.settlements.days.first().map(|day| day.settled_at)
     }

@@ -182,8 +182,12 @@ fn what_is_cut_off_is_added_up() {
     let (plan, windows) = plan_of_days(2, 1);
     let mut merged = merge(&plan, counted(cells(&windows, 1), cells(&windows, 1))).expect("fits");
     assert_eq!(merged.groups[0].key, ["b"]);
-    let other = merged.truncate(1).expect("sums add up");
+    let mut named = merged.clone();
+    let other = add_up(merged.keep(&Kept::Largest(1))).expect("sums add up");
     assert_eq!((merged.groups.len(), other.total.size(), other.points.len()), (1, 3, 2));
     assert_eq!(merged.total, Tally::Sum(3_000_003));
-    assert!(merged.truncate(1).is_none());
+    assert!(add_up(merged.keep(&Kept::Largest(1))).is_none());
+    assert!(named.clone().keep(&Kept::All).is_empty());
+    let left_out = named.keep(&Kept::These(vec![vec!["a".to_owned()], vec!["not there".to_owned()]]));
+    assert_eq!((named.groups.len(), left_out.len(), left_out[0].key[0].as_str()), (1, 1, "b"));
 }

@@ -49,6 +49,8 @@ impl Active {
             grain: Grain::Second,
             by: Vec::new(),
             filters: Vec::new(),
+            except: Vec::new(),
+            except_by: Vec::new(),
         };
         let to = Grain::Second.window_at(now, &Zone::UTC).end;
         Ok(Self { selection, from: to.plus_micros(-ACTIVE_US), to })

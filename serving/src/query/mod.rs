@@ -1,11 +1,20 @@
-//! From a question to its answer: read the question ([`params`]), look its names up ([`selection`]), plan, read what
-//! the plan needs ([`reading`]), merge, and say it ([`wording`]). Beside them [`active`] and [`top`], which the speed
-//! layer alone can answer.
+//! From a question to its answer: read the question ([`params`], or as a body [`question`]), look its names up
+//! ([`selection`]), plan, read what the plan needs ([`reading`]), merge ([`solve`]), and say it ([`wording`]). Beside
+//! them [`active`] and [`top`], which the speed layer alone can answer, and what is made of several answers:
+//! [`formula`] and [`compare`].
 
 mod active;
+mod compare;
+pub(crate) mod filter;
+pub(crate) mod formula;
+mod heat;
 pub(crate) mod params;
+pub(crate) mod question;
+mod range;
 mod reading;
 pub(crate) mod selection;
+mod shift;
+mod solve;
 mod top;
 mod wording;
 
@@ -14,16 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reckon_schemas::catalog::{Measure, Metric, Tenant};
+use reckon_schemas::catalog::Tenant;
 use reckon_schemas::time::EventTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use self::active::Active;
 use self::params::{Bounds, Query};
-use self::selection::Selection;
+use self::question::Question;
 use crate::answer::Answer;
-use crate::merge::plan::{Plan, Settlements};
-use crate::merge::{MergeError, merge};
+use crate::merge::plan::Settlements;
+use crate::merge::{Kept, MergeError};
 use crate::problem::Problem;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::{StoreError, Stores};
@@ -39,32 +47,37 @@ pub(crate) struct Evaluator {
     redis_is_away: Arc<AtomicBool>,
 }
 
-/// What the words of an answer need beside its numbers.
-struct Context<'a> {
-    query: &'a Query,
-    tenant: &'a Tenant,
-    selection: &'a Selection,
-    plan: &'a Plan,
-    progress: SpeedProgress,
-    now: Timestamp,
-    notes: Vec<String>,
-}
-
-/// A question about a metric that there is.
+/// A question of a tenant.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     query: &'a Query,
-    metric: &'a Metric,
     tenant: &'a Tenant,
+    moment: &'a Moment,
+}
+
+/// When it is, and how far both layers are then: numbers that are compared, or computed with, are of one moment.
+struct Moment {
     now: Timestamp,
-    event_now: EventTime,
+    /// Read once it is needed: a question that cannot be answered costs nothing.
+    standing: OnceCell<Arc<Standing>>,
 }
 
 /// How far both layers are.
+#[derive(Clone)]
 struct Standing {
     settlements: Settlements,
     progress: SpeedProgress,
     redis_error: Option<StoreError>,
+}
+
+impl Moment {
+    fn new(now: Timestamp) -> Self {
+        Self { now, standing: OnceCell::new() }
+    }
+
+    fn event_now(&self) -> EventTime {
+        EventTime::from_timestamp(self.now)
+    }
 }
 
 impl Evaluator {
@@ -82,77 +95,64 @@ impl Evaluator {
     /// # Errors
     /// What the question asks for does not exist or is too much, or ClickHouse is away.
     pub(crate) async fn answer(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
-        let limit = self.tuning.query_timeout;
+        let moment = Moment::new(now);
         // On the heap: the state of all reads of an answer is large, and live queries hold one each.
-        let answered = tokio::time::timeout(limit, Box::pin(self.answer_unhurried(query, tenant, now))).await;
+        let answered = Box::pin(self.answer_one(Asked { query, tenant, moment: &moment }, None));
+        self.within_limits(answered).await
+    }
+
+    /// The same, compared with what the question says.
+    ///
+    /// # Errors
+    /// As for [`Self::answer`].
+    pub(crate) async fn ask(&self, question: &Question, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
+        let Some(compared) = &question.compared else { return self.answer(&question.query, tenant, now).await };
+        let moment = Moment::new(now);
+        let asked = Asked { query: &question.query, tenant, moment: &moment };
+        self.within_limits(Box::pin(self.answer_compared(asked, compared))).await
+    }
+
+    async fn within_limits<T>(&self, answered: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let limit = self.tuning.query_timeout;
+        let answered = async {
+            let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
+            answered.await
+        };
+        let answered = tokio::time::timeout(limit, answered).await;
         answered.unwrap_or_else(|_| Err(too_slow(limit)))
     }
 
-    async fn answer_unhurried(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
+    /// Answers for the groups that are to be kept; the question's own limit if that is left to it.
+    async fn answer_one(&self, asked: Asked<'_>, kept: Option<&Kept>) -> Result<Answer, Problem> {
+        let Asked { query, tenant, .. } = asked;
+        let own = match query.range.page {
+            Some(_) => Kept::All,
+            None => Kept::Largest(query.limit.unwrap_or(self.tuning.groups_max).min(self.tuning.groups_max)),
+        };
+        let kept = kept.unwrap_or(&own);
+        if let Some(formula) = &query.formula {
+            return self.answer_formula(asked, formula, kept).await;
+        }
         let metric = tenant.metric(&query.metric);
         let metric = metric.ok_or_else(|| Problem::not_found("there is no metric of this name"))?;
-        let event_now = EventTime::from_timestamp(now);
-        let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
-        let asked = Asked { query, metric, tenant, now, event_now };
-        match metric.measure {
-            Measure::ActiveUsers => self.answer_active(&asked).await,
-            Measure::Top => self.answer_top(&asked).await,
-            Measure::Count | Measure::Money | Measure::Sum | Measure::Users => self.answer_cells(&asked).await,
-        }
+        let mut solved = self.solve(asked, metric).await?;
+        let other = self.cut(asked, &mut solved, kept).await?;
+        solved.say(asked, other.as_ref(), self.tuning.points_max)
     }
 
-    async fn answer_cells(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
-        let Asked { query, metric, tenant, now, event_now } = *asked;
-        let selection = Selection::new(query, metric, tenant)?;
-        let windows = query.windows(event_now, &tenant.time_zone, self.bounds())?;
-        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
-        let plan = Plan::new(&windows, settlements, progress.newest_write());
-        let mut notes = Vec::new();
-        let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes).await?;
-        let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
-        let points: usize = merged.groups.iter().take(self.tuning.groups_max).map(|group| group.points.len()).sum();
-        if points > self.tuning.points_max {
-            return Err(Problem::too_much());
-        }
-        let is_truncated = merged.groups.len() > self.tuning.groups_max;
-        let other = merged.truncate(self.tuning.groups_max);
-        let context = Context { query, tenant, selection: &selection, plan: &plan, progress, now, notes };
-        Ok(wording::answer(context, &merged, other.as_ref(), is_truncated))
+    /// What is settled and what is counted at the moment of a question.
+    async fn standing_of(&self, asked: Asked<'_>) -> Result<Standing, Problem> {
+        let standing = asked.moment.standing.get_or_try_init(|| self.standing(asked.tenant)).await?;
+        Ok(Standing::clone(standing))
     }
 
-    async fn answer_top(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
-        let Asked { query, metric, tenant, now, event_now } = *asked;
-        let selection = Selection::of_top(query, metric, tenant)?;
-        let bounds = Bounds { windows_max: self.tuning.top_windows_max, ..self.bounds() };
-        let windows = query.windows(event_now, &tenant.time_zone, bounds)?;
-        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
-        let plan = Plan::of_speed(&windows, settlements, progress.newest_write());
-        let mut notes = Vec::new();
-        let limit = metric.top_limit();
-        let read = self.read_top(&selection, limit, &plan, &progress, redis_error, &mut notes);
-        let (merged, is_truncated) = read.await?;
-        let context = Context { query, tenant, selection: &selection, plan: &plan, progress, now, notes };
-        Ok(wording::answer(context, &merged, None, is_truncated))
-    }
-
-    async fn answer_active(&self, asked: &Asked<'_>) -> Result<Answer, Problem> {
-        let Asked { query, metric, tenant, now, event_now } = *asked;
-        let active = Active::new(query, metric, tenant, event_now)?;
-        let Standing { settlements, progress, redis_error } = self.standing(tenant).await?;
-        let plan = active.plan(settlements, &progress);
-        let merged = self.read_active(&active, redis_error).await?;
-        let context =
-            Context { query, tenant, selection: &active.selection, plan: &plan, progress, now, notes: Vec::new() };
-        Ok(wording::answer(context, &merged, None, false))
-    }
-
-    /// What is settled and what is counted, at one moment.
-    async fn standing(&self, tenant: &Tenant) -> Result<Standing, Problem> {
+    /// What is settled and what is counted now.
+    async fn standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
         let settlements = self.stores.clickhouse.settlements(tenant);
         let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
         let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
         let settlements = settlements.map_err(|error| store_problem(&error))?;
-        Ok(Standing { settlements, progress, redis_error })
+        Ok(Arc::new(Standing { settlements, progress, redis_error }))
     }
 }
 

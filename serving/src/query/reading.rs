@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use reckon_schemas::catalog::{Measure, Tenant};
+use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::sketch::Sketch;
-use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::time::{EventTime, MICROS_PER_SECOND, Zone};
 use reckon_schemas::window::{Grain, Window};
 
+use super::filter::Test;
 use super::selection::Selection;
 use super::{Evaluator, merge_problem, store_problem};
 use crate::merge::fresh::{FreshShares, Share};
@@ -217,11 +218,40 @@ impl Evaluator {
         windows: &[Window],
         shares: &mut FreshShares,
     ) -> Result<(), StoreError> {
+        let mut left = self.tuning.fresh_cells_max;
+        for event in self.event_names(selection, windows).await? {
+            left = self.overlay_event(selection, &event, windows, left, shares).await?;
+        }
+        Ok(())
+    }
+
+    /// The events that count: one, or all that Redis has windows of.
+    async fn event_names(&self, selection: &Selection, windows: &[Window]) -> Result<Vec<String>, StoreError> {
+        match windows.first() {
+            Some(first) if selection.event == Metric::ANY_EVENT => {
+                let since_s = first.start.0.div_euclid(MICROS_PER_SECOND);
+                self.stores().redis.event_names(selection.tenant.as_str(), since_s).await
+            }
+            _ => Ok(vec![selection.event.clone()]),
+        }
+    }
+
+    /// Reads at most `cells_max` cells; how many more may be read comes back.
+    async fn overlay_event(
+        &self,
+        selection: &Selection,
+        event: &str,
+        windows: &[Window],
+        cells_max: usize,
+        shares: &mut FreshShares,
+    ) -> Result<usize, StoreError> {
         let redis = &self.stores().redis;
         let (tenant, rollup) = (selection.tenant.as_str(), selection.rollup.name());
-        let cells = redis.cells(tenant, rollup, &selection.event, windows, self.tuning.fresh_cells_max).await?;
+        let cells = redis.cells(tenant, rollup, event, windows, cells_max).await?;
+        let left = cells_max.saturating_sub(cells.len());
         let share = |cell: &crate::stores::redis::FreshCell| Share {
             window_start: cell.window.start,
+            event: event.to_owned(),
             dimensions: cell.values.values(selection.rollup.dimensions().len()),
             partition: cell.partition,
         };
@@ -234,7 +264,7 @@ impl Evaluator {
         }
         match (selection.measure, &selection.unit) {
             (Measure::Users, _) => {
-                let sketches = redis.users(tenant, rollup, &selection.event, &newer).await?;
+                let sketches = redis.users(tenant, rollup, event, &newer).await?;
                 for (cell, sketch) in newer.iter().zip(sketches) {
                     // Without its key a cell has no users with an id, or has expired since: ClickHouse has it.
                     let Some(sketch) = sketch else { continue };
@@ -249,7 +279,7 @@ impl Evaluator {
                 }
             }
         }
-        Ok(())
+        Ok(left)
     }
 }
 
@@ -260,8 +290,10 @@ fn groupings(selection: &Selection) -> [Option<&Selection>; 2] {
 
 /// Whether every group is one cell of the rollup, so that what was counted per cell is the group's.
 fn is_one_cell(selection: &Selection) -> bool {
-    let is_fixed = |index| selection.filters.iter().any(|(filtered, values)| *filtered == index && values.len() == 1);
-    (0..selection.rollup.dimensions().len()).all(|index| selection.by.contains(&index) || is_fixed(index))
+    let is_one = |test: &Test| matches!(test, Test::In(values) if values.len() == 1);
+    let is_fixed = |index| selection.filters.iter().any(|(filtered, test)| *filtered == index && is_one(test));
+    selection.event != Metric::ANY_EVENT
+        && (0..selection.rollup.dimensions().len()).all(|index| selection.by.contains(&index) || is_fixed(index))
 }
 
 fn is_whole_days(piece: &Piece, zone: &Zone) -> bool {

@@ -7,7 +7,9 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::window::Grain;
 
+use super::filter::Test;
 use super::params::Query;
+use crate::merge::Key;
 use crate::problem::Problem;
 
 /// One metric's cells of one rollup and grain.
@@ -22,26 +24,28 @@ pub(crate) struct Selection {
     pub(crate) grain: Grain,
     /// The dimensions that are grouped by, as positions in the rollup.
     pub(crate) by: Vec<usize>,
-    /// The dimensions that are filtered, as positions in the rollup, with the values allowed.
-    pub(crate) filters: Vec<(usize, Vec<String>)>,
+    /// The dimensions that are filtered, as positions in the rollup, with what their values have to be.
+    pub(crate) filters: Vec<(usize, Test)>,
+    /// Groups (of the dimensions `except_by`) that are left out.
+    pub(crate) except: Vec<Key>,
+    /// The dimensions of the groups that are left out, as positions in the rollup.
+    pub(crate) except_by: Vec<usize>,
 }
 
 impl Selection {
-    /// Looks the query's names up.
-    ///
-    /// # Errors
-    /// 422 if none of the tenant's rollups has all the dimensions.
-    pub(crate) fn new(query: &Query, metric: &Metric, tenant: &Tenant) -> Result<Self, Problem> {
-        let (unit, Metric { event, measure, .. }) = (metric.unit(), metric.clone());
-        let rollup = smallest_rollup(query, tenant)?;
+    /// Looks the query's names up. `None` if none of the tenant's rollups has all the dimensions, or what is to be summed.
+    pub(crate) fn of_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Option<Self> {
+        let is_summed = |unit: &Unit| matches!(unit, Unit::Currency(_)) || tenant.summed_properties().contains(unit);
+        let unit = metric.unit();
+        let rollup = smallest_rollup(query, tenant).filter(|_| unit.as_ref().is_none_or(is_summed))?;
+        let Metric { event, measure, .. } = metric.clone();
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
         let by = query.by.iter().filter_map(position).collect();
-        let filters = query
-            .filters
-            .iter()
-            .filter_map(|(dimension, values)| Some((position(dimension)?, values.iter().cloned().collect())));
-        let filters = filters.collect();
-        Ok(Self { tenant: tenant.id.clone(), event, measure, unit, rollup, grain: query.grain, by, filters })
+        let filters = query.filters.iter();
+        let filters = filters.filter_map(|filter| Some((position(&filter.dimension)?, filter.test.clone()))).collect();
+        let (tenant, grain) = (tenant.id.clone(), query.grain);
+        let (except, except_by) = (Vec::new(), Vec::new());
+        Some(Self { tenant, event, measure, unit, rollup, grain, by, filters, except, except_by })
     }
 
     /// The same cells, not grouped.
@@ -49,9 +53,19 @@ impl Selection {
         Self { by: Vec::new(), ..self.clone() }
     }
 
+    /// The cells of all other groups than these, as one.
+    pub(crate) fn other_than(&self, groups: Vec<Key>) -> Self {
+        Self { by: Vec::new(), except: groups, except_by: self.by.clone(), ..self.clone() }
+    }
+
     /// Whether a cell with these values (of all of the rollup's dimensions) is asked for.
     pub(crate) fn allows(&self, values: &[String]) -> bool {
-        self.filters.iter().all(|(index, allowed)| values.get(*index).is_some_and(|value| allowed.contains(value)))
+        let passes = |(index, test): &(usize, Test)| values.get(*index).is_some_and(|value| test.allows(value));
+        let is_left_out = || {
+            let key: Key = self.except_by.iter().filter_map(|index| values.get(*index).cloned()).collect();
+            self.except.contains(&key)
+        };
+        self.filters.iter().all(passes) && (self.except.is_empty() || !is_left_out())
     }
 
     /// The measure's name in every format.
@@ -77,17 +91,28 @@ impl Selection {
     }
 }
 
-/// Dimensions that are not asked for are added up, so any rollup that has the others will do; the one with the
-/// fewest dimensions has the fewest cells to add.
-fn smallest_rollup(query: &Query, tenant: &Tenant) -> Result<Rollup, Problem> {
-    let needed: Vec<&String> = query.by.iter().chain(query.filters.keys()).collect();
+/// What to tell the client of a question that no rollup answers.
+pub(super) fn no_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Problem {
     let rollups = tenant.counted_rollups();
-    let covers = |rollup: &&Rollup| needed.iter().all(|dimension| rollup.dimensions().contains(dimension));
-    if let Some(rollup) = rollups.iter().filter(covers).min_by_key(|rollup| rollup.dimensions().len()) {
-        return Ok(rollup.clone());
+    if smallest_rollup(query, tenant).is_some() {
+        let property = metric.property.as_deref().unwrap_or_default();
+        let detail = format!("{property:?} is not summed: no metric of the catalog has the measure `sum` of it");
+        return Problem::not_answerable("metric", detail);
     }
     let names: Vec<&str> = rollups.iter().map(Rollup::name).collect();
     let parameter = if query.by.is_empty() { "filter" } else { "by" };
-    let detail = format!("no rollup has all of these dimensions; there are: {}", names.join("; "));
-    Err(Problem::not_answerable(parameter, detail))
+    Problem::not_answerable(
+        parameter,
+        format!("no rollup has all of these dimensions; there are: {}", names.join("; ")),
+    )
+}
+
+/// Dimensions that are not asked for are added up, so any rollup that has the others will do; the one with the
+/// fewest dimensions has the fewest cells to add.
+fn smallest_rollup(query: &Query, tenant: &Tenant) -> Option<Rollup> {
+    let filtered = query.filters.iter().map(|filter| &filter.dimension);
+    let needed: Vec<&String> = query.by.iter().chain(filtered).collect();
+    let covers = |rollup: &Rollup| needed.iter().all(|dimension| rollup.dimensions().contains(dimension));
+    let rollups = tenant.counted_rollups().into_iter().filter(covers);
+    rollups.min_by_key(|rollup| rollup.dimensions().len())
 }

@@ -45,6 +45,8 @@ impl Selection {
             grain: query.grain,
             by: vec![0],
             filters: Vec::new(),
+            except: Vec::new(),
+            except_by: Vec::new(),
         })
     }
 }

@@ -1,26 +1,33 @@
 //! From merged numbers to the answer that is sent: units, provenance, gaps.
 
+use jiff::Timestamp;
+use reckon_schemas::catalog::Tenant;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::time::EventTime;
 
-use super::Context;
+use super::params::Query;
 use super::selection::Selection;
+use super::solve::Solved;
 use crate::answer::{Answer, Coverage, Gap, Group, LayerName, Method, Number, Part, Point, Value};
+use crate::merge;
 use crate::merge::plan::{Layer, Piece, Plan, Provenance};
 use crate::merge::tally::Tally;
-use crate::merge::{self, Merged};
 
 /// The most settlement runs that are named for one part of a range.
 const RUN_IDS_MAX: usize = 10;
 
+/// What the words of an answer are made of.
+pub(super) struct Context<'a> {
+    pub(super) query: &'a Query,
+    pub(super) tenant: &'a Tenant,
+    pub(super) solved: &'a Solved,
+    pub(super) now: Timestamp,
+}
+
 /// Says the merged numbers.
-pub(super) fn answer(
-    context: Context<'_>,
-    merged: &Merged,
-    other: Option<&merge::Group>,
-    is_truncated: bool,
-) -> Answer {
-    let Context { query, tenant, selection, plan, progress, now, notes } = context;
+pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Answer {
+    let Context { query, tenant, solved, now } = *context;
+    let Solved { selection, plan, merged, progress, .. } = solved;
     let words = Words::new(selection, plan);
     let (from, to) = plan.span(0..plan.len()).unwrap_or_default();
     let mut groups: Vec<Group> = merged.groups.iter().map(|group| words.group(group)).collect();
@@ -36,7 +43,8 @@ pub(super) fn answer(
     Answer {
         tenant: tenant.id.to_string(),
         metric: query.metric.clone(),
-        measure: selection.measure,
+        segment: None,
+        measure: selection.measure_name().to_owned(),
         unit: selection.unit_name().to_owned(),
         grain: selection.grain.to_string(),
         time_zone: tenant.time_zone.name().to_owned(),
@@ -49,13 +57,21 @@ pub(super) fn answer(
         speed_lag_ms: progress.lag_ms(now),
         coverage: words.coverage(),
         gaps: gaps(plan, progress.is_empty()),
-        notes,
-        truncated: is_truncated,
+        notes: solved.notes.clone(),
+        truncated: solved.is_truncated,
+        groups_count: solved.groups_count.max(groups.len()),
         total: words.number(&words.whole, &merged.total),
         parts: words.parts(&merged.parts),
         groups,
         other: other.map(|rest| words.group(rest)),
+        next: solved.next.clone(),
+        comparison: None,
     }
+}
+
+/// Says one group alone.
+pub(super) fn group(solved: &Solved, group: &merge::Group) -> Group {
+    Words::new(&solved.selection, &solved.plan).group(group)
 }
 
 /// What all numbers of one answer have in common. The provenance of long ranges is the same for every group, so it is
@@ -117,36 +133,38 @@ impl<'a> Words<'a> {
     }
 
     fn number(&self, provenance: &Provenance, tally: &Tally) -> Number {
-        let (value, method, error_bound) = match tally {
-            Tally::Sum(sum) => (*sum, Method::Exact, 0),
-            Tally::Users(users) if users.exact.is_some() => (i128::from(users.count()), Method::Exact, 0),
-            Tally::Frequent { at_least, at_most } => {
-                (i128::from(*at_most), Method::FrequentItems, i128::from(at_most - at_least))
-            }
-            Tally::Users(users) => {
-                let error_bound = users.sketch.as_ref().map_or(0, Sketch::error_bound);
-                (i128::from(users.count()), Method::Hll, i128::from(error_bound))
-            }
-        };
-        let run_id = match (provenance.layer, provenance.run_ids.as_slice()) {
-            (Some(Layer::Batch), [one]) => Some(one.to_string()),
-            _ => None,
-        };
-        Number {
-            value: self.in_unit(value),
-            method,
-            error_bound: self.in_unit(error_bound),
-            state: provenance.state,
-            as_of: provenance.as_of,
-            run_id,
-        }
+        number(self.selection, provenance, tally)
     }
+}
 
-    fn in_unit(&self, amount: i128) -> Value {
-        match &self.selection.unit {
-            Some(unit) => Value::Decimal(unit.format(amount)),
-            None => Value::Integer(amount),
+/// Says one number.
+pub(super) fn number(selection: &Selection, provenance: &Provenance, tally: &Tally) -> Number {
+    let (value, method, error_bound) = match tally {
+        Tally::Sum(sum) => (*sum, Method::Exact, 0),
+        Tally::Users(users) if users.exact.is_some() => (i128::from(users.count()), Method::Exact, 0),
+        Tally::Frequent { at_least, at_most } => {
+            (i128::from(*at_most), Method::FrequentItems, i128::from(at_most - at_least))
         }
+        Tally::Users(users) => {
+            let error_bound = users.sketch.as_ref().map_or(0, Sketch::error_bound);
+            (i128::from(users.count()), Method::Hll, i128::from(error_bound))
+        }
+    };
+    let run_id = match (provenance.layer, provenance.run_ids.as_slice()) {
+        (Some(Layer::Batch), [one]) => Some(one.to_string()),
+        _ => None,
+    };
+    let in_unit = |amount: i128| match &selection.unit {
+        Some(unit) => Value::Decimal(unit.format(amount)),
+        None => Value::Integer(amount),
+    };
+    Number {
+        value: in_unit(value),
+        method,
+        error_bound: in_unit(error_bound),
+        state: provenance.state,
+        as_of: provenance.as_of,
+        run_id,
     }
 }
 

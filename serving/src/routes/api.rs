@@ -11,16 +11,18 @@ use reckon_schemas::window::Grain;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::App;
+use super::questions::say;
+use super::{App, accept};
 use crate::access::Reader;
 use crate::answer::Answer;
 use crate::live::change::LiveMessage;
 use crate::problem::Problem;
 use crate::query::params::Query;
+use crate::query::question::Question;
 use crate::query::store_problem;
 use crate::reconciliation::Reconciliation;
 
-type Pairs = Result<extract::Query<Vec<(String, String)>>, QueryRejection>;
+pub(super) type Pairs = Result<extract::Query<Vec<(String, String)>>, QueryRejection>;
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -77,9 +79,18 @@ pub(crate) struct MetricAnswer {
         ("grain" = Option<String>, Query, description = "`1s`, `1m`, `5m`, `1h` (the default) or `1d`, the calendar day in the tenant's zone. Seconds are kept for ten minutes only, and never settled"),
         ("by" = Option<String>, Query, description = "Dimensions to group by, separated by commas; some rollup of the catalog has to have them all"),
         ("filter" = Option<Vec<String>>, Query, description = "`dimension:value`, as often as needed: values of one dimension are alternatives, dimensions have to hold all"),
+        ("not" = Option<Vec<String>>, Query, description = "`dimension:value` that it must not be, as often as needed"),
+        ("prefix" = Option<Vec<String>>, Query, description = "`dimension:beginning` of the value, as often as needed: alternatives"),
+        ("metric_text" = Option<String>, Query, description = "Instead of `metric` a text such as `sum(money.USD) / count(*) where event = 'purchase'`, see POST"),
+        ("limit" = Option<usize>, Query, description = "The most groups to name, the largest; the others are answered as `other`"),
+        ("page" = Option<usize>, Query, description = "Answer only so many windows, and say in `next` how to go on; see POST"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before, instead of `from` and `to`"),
+        ("compare" = Option<String>, Query, description = "`previous` for the range of the same length before this one, or how much earlier: `7d`, `1mo`, `1y`, `36h`. Days and months are those of the calendar in the tenant's zone"),
     ),
     responses(
-        (status = 200, description = "The answer", body = Answer),
+        (status = 200, description = "The answer", content(
+            (Answer = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 406, description = "There is no such form", body = Problem, content_type = "application/problem+json"),
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key may not read", body = Problem, content_type = "application/problem+json"),
@@ -88,10 +99,15 @@ pub(crate) struct MetricAnswer {
         (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn query(State(app): State<App>, reader: Reader, pairs: Pairs) -> Result<Response, Problem> {
-    let query = parse(pairs)?;
-    let answer = app.evaluator.answer(&query, &reader.0, Timestamp::now()).await?;
-    Ok(fresh(Json(answer)))
+pub(crate) async fn query(
+    State(app): State<App>,
+    reader: Reader,
+    headers: HeaderMap,
+    given: Pairs,
+) -> Result<Response, Problem> {
+    let form = accept::form(&headers)?;
+    let question = Question::parse(&pairs(given)?)?;
+    say(form, &app.evaluator.ask(&question, &reader.0, Timestamp::now()).await?, &question)
 }
 
 /// The same question, answered again whenever its answer changes.
@@ -105,7 +121,9 @@ pub(crate) async fn query(State(app): State<App>, reader: Reader, pairs: Pairs) 
         ("to" = Option<String>, Query, description = "As for /v1/query; without it the range moves on with the time"),
         ("grain" = Option<String>, Query, description = "As for /v1/query"),
         ("by" = Option<String>, Query, description = "As for /v1/query"),
-        ("filter" = Option<Vec<String>>, Query, description = "As for /v1/query"),
+        ("filter" = Option<Vec<String>>, Query, description = "As for /v1/query, like `not` and `prefix`"),
+        ("metric_text" = Option<String>, Query, description = "As for /v1/query"),
+        ("limit" = Option<usize>, Query, description = "As for /v1/query"),
         ("Last-Event-ID" = Option<String>, Header, description = "The last sequence number seen"),
     ),
     responses(
@@ -120,9 +138,9 @@ pub(crate) async fn live(
     State(app): State<App>,
     reader: Reader,
     headers: HeaderMap,
-    pairs: Pairs,
+    given: Pairs,
 ) -> Result<Response, Problem> {
-    let query = parse(pairs)?;
+    let query = Query::parse(&pairs(given)?)?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let mut subscription = app.hub.subscribe(query, &reader.0)?;
     subscription.ready().await?;
@@ -188,13 +206,14 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Probl
     Ok(if redis.is_ok() { "ready\n" } else { "ready, without Redis\n" })
 }
 
-fn parse(pairs: Pairs) -> Result<Query, Problem> {
-    let extract::Query(pairs) = pairs.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
-    Query::parse(&pairs)
+/// The parameters of a query string.
+pub(super) fn pairs(given: Pairs) -> Result<Vec<(String, String)>, Problem> {
+    let extract::Query(pairs) = given.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
+    Ok(pairs)
 }
 
 /// Answers belong to one key and one moment: no cache in between may keep them.
-fn fresh(answer: impl IntoResponse) -> Response {
+pub(super) fn fresh(answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

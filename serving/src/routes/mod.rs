@@ -1,8 +1,10 @@
 //! The public listener: what is answered under which path, and what bounds every request.
 
+mod accept;
 mod api;
 mod openapi;
 mod page;
+mod questions;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -30,8 +32,8 @@ use crate::tuning::Tuning;
 const QUERY_STRING_BYTES_MAX: usize = 8 * 1024;
 /// The most bytes of all headers' values together.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Nothing here reads a body.
-const BODY_BYTES_MAX: usize = 1024;
+/// The largest body.
+const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -54,11 +56,11 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     // Longer than a query's own limit, which answers with a problem document.
     let time_max = app.tuning.query_timeout * 2;
     let answered_at_once = Router::new()
-        .route("/v1/query", get(api::query))
         .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
         .route("/v1/catalog", get(api::catalog))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
+        .merge(questions::router())
         .merge(openapi::router(extra))
         .merge(page::router())
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))
@@ -91,6 +93,11 @@ async fn bounded_head(request: Request, next: Next) -> Response {
     let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if query_bytes > QUERY_STRING_BYTES_MAX || header_bytes > HEADER_BYTES_MAX {
         return Problem::too_long(QUERY_STRING_BYTES_MAX, HEADER_BYTES_MAX).into_response();
+    }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
+        let detail = format!("at most {BODY_BYTES_MAX} bytes are read: ask for less at once");
+        return Problem::refused_body(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
     }
     next.run(request).await
 }

@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, api};
+use super::{App, api, questions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +34,7 @@ impl Modify for ReadKey {
 /// The document of everything that can be asked for here, and of `extra` interfaces beside it.
 pub(crate) fn document(extra: Vec<Document>) -> Document {
     let mut document = Description::openapi();
+    document.merge(questions::Description::openapi());
     for other in extra {
         document.merge(other);
     }
@@ -58,5 +59,9 @@ mod tests {
         for part in ["/v1/query", "/v1/live", "/v1/reconciliations/latest", "/v1/catalog", "read_key", "LiveMessage"] {
             assert!(text.contains(part), "{part}");
         }
+        let document = document(vec![]);
+        let query = document.paths.paths.get("/v1/query").expect("described");
+        assert!(query.get.is_some() && query.post.is_some());
+        assert!(text.contains("/v1/metrics/{id}/history") && text.contains("/v1/heatmap"));
     }
 }

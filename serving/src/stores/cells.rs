@@ -18,9 +18,16 @@ use crate::query::selection::Selection;
 /// The conditions that every statement shares.
 macro_rules! selected {
     () => {
-        " tenant = {tenant:String} AND rollup = {rollup:String} AND event = {event:String}
-          AND arrayAll((i, allowed) -> has(allowed, dimensions[i]),
-                       {filter_dimensions:Array(UInt8)}, {filter_values:Array(Array(String))})"
+        " tenant = {tenant:String} AND rollup = {rollup:String}
+          AND (event = {event:String} OR {event:String} = '*')
+          AND arrayAll((i, test, compared) ->
+                  multiIf(test = 0, has(compared, dimensions[i]),
+                          test = 1, NOT has(compared, dimensions[i]),
+                          arrayExists(prefix -> startsWith(dimensions[i], prefix), compared)),
+                  {filter_dimensions:Array(UInt8)}, {filter_tests:Array(UInt8)},
+                  {filter_values:Array(Array(String))})
+          AND (empty({except:Array(Array(String))})
+               OR NOT has({except:Array(Array(String))}, arrayMap(i -> dimensions[i], {except_by:Array(UInt8)})))"
     };
 }
 
@@ -95,6 +102,18 @@ const SETTLED_UNIONS: &str = concat!(
     settled!()
 );
 
+// The hours of a range in runs, within which the hour of the week goes on by one each hour: a clock change begins a run.
+const SETTLED_HOURS: &str = concat!(
+    "SELECT toInt64(({run_hours:Array(Int64)}[
+         arrayCount(s -> s <= toUnixTimestamp64Micro(window_start), {run_starts:Array(Int64)}) AS run]
+         + intDiv(toUnixTimestamp64Micro(window_start) - {run_starts:Array(Int64)}[run], 3600000000)) % 168) AS bucket, ",
+    key!(),
+    ", count() AS cells, toUInt64(0) AS exact, ",
+    union!(),
+    " AS sketch",
+    settled!()
+);
+
 const SETTLED_DISTINCT: &str = concat!(
     "SELECT toInt64(transform(toInt32(day), {days:Array(Int32)}, {buckets:Array(Int32)}, -1)) AS bucket, ",
     key!(),
@@ -116,7 +135,7 @@ const PROVISIONAL_USERS: &str = concat!(
 );
 
 const SHARES: &str = concat!(
-    "SELECT toUnixTimestamp64Micro(window_start) AS start, dimensions, partition, version, toString(",
+    "SELECT toUnixTimestamp64Micro(window_start) AS start, event, dimensions, partition, version, toString(",
     amount!(),
     ") AS value, if({measure:String} = 'users', users, '') AS sketch",
     provisional!()
@@ -151,6 +170,7 @@ struct DistinctRow {
 #[derive(Row, Deserialize)]
 struct ShareRow {
     start: i64,
+    event: String,
     dimensions: Vec<String>,
     partition: i32,
     version: u64,
@@ -195,6 +215,25 @@ impl ClickHouse {
         rows.into_iter().map(|row| Ok((row.bucket, row.key, Tally::sketched_users(sketch(&row.sketch)?)))).collect()
     }
 
+    /// The users of every hour of the week as one sketch each. `runs` are the instants at which an hour of the week
+    /// begins from which on they follow each other.
+    pub(crate) async fn settled_hours(
+        &self,
+        selection: &Selection,
+        span: Span,
+        days: &[SettledDay],
+        runs: &[(EventTime, i64)],
+    ) -> Result<Vec<(i64, Tally)>, StoreError> {
+        if days.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (starts, hours): (Vec<i64>, Vec<i64>) = runs.iter().map(|(start, hour)| (start.0, *hour)).unzip();
+        let statement = windows(selected(self.statement(SETTLED_HOURS), selection), selection, span);
+        let statement = statement.bind("settled", pinned(days)).bind("run_starts", starts).bind("run_hours", hours);
+        let rows = statement.rows::<UsersRow>().await?;
+        rows.into_iter().map(|row| Ok((row.bucket, Tally::sketched_users(sketch(&row.sketch)?)))).collect()
+    }
+
     /// The exact number of users of sets of whole days, by group: day by day the number of its set.
     pub(crate) async fn settled_distinct(
         &self,
@@ -237,8 +276,9 @@ impl ClickHouse {
                 _ => Tally::Sum(amount(&row.value)?),
             };
             let version = i64::try_from(row.version).map_err(|_| broken("a version beyond 63 bits"))?;
-            let window_start = EventTime(row.start);
-            shares.offer(Share { window_start, dimensions: row.dimensions, partition: row.partition }, version, tally);
+            let ShareRow { start, event, dimensions, partition, .. } = row;
+            let share = Share { window_start: EventTime(start), event, dimensions, partition };
+            shares.offer(share, version, tally);
         }
         Ok(shares)
     }
@@ -275,16 +315,21 @@ fn amount(text: &str) -> Result<i128, StoreError> {
 }
 
 fn selected(statement: Statement, selection: &Selection) -> Statement {
-    let (filter_dimensions, filter_values): (Vec<usize>, Vec<&Vec<String>>) =
-        selection.filters.iter().map(|(index, values)| (index + 1, values)).unzip();
-    let by: Vec<usize> = selection.by.iter().map(|index| index + 1).collect();
+    // Positions in the rollup count from 0, those in an array of ClickHouse from 1.
+    let positions = |indexes: &[usize]| indexes.iter().map(|index| index + 1).collect::<Vec<usize>>();
+    let filtered: Vec<usize> = selection.filters.iter().map(|(index, _)| *index).collect();
+    let tests: Vec<u8> = selection.filters.iter().map(|(_, test)| test.code()).collect();
+    let values: Vec<_> = selection.filters.iter().map(|(_, test)| test.values()).collect();
     statement
         .bind("tenant", selection.tenant.as_str())
         .bind("rollup", selection.rollup.name())
         .bind("event", &selection.event)
-        .bind("filter_dimensions", filter_dimensions)
-        .bind("filter_values", filter_values)
-        .bind("by", by)
+        .bind("filter_dimensions", positions(&filtered))
+        .bind("filter_tests", tests)
+        .bind("filter_values", values)
+        .bind("except", &selection.except)
+        .bind("except_by", positions(&selection.except_by))
+        .bind("by", positions(&selection.by))
         .bind("measure", selection.measure_name())
         .bind("unit", selection.unit.as_ref().map(ToString::to_string).unwrap_or_default())
 }

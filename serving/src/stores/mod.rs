@@ -17,7 +17,7 @@ use self::clickhouse::ClickHouse;
 use self::redis::Redis;
 
 /// Why a store did not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// Away, busy or not prepared yet: trying again may help.
     #[error("{store} does not answer: {problem}")]

@@ -53,6 +53,39 @@ export interface Group {
   points: Point[];
 }
 
+/** A number that may not be defined: something is divided by what may be zero. */
+export type Derived = Omit<Figure, "value" | "error_bound"> & { value: Value | null; error_bound: Value | null };
+
+/** How a number differs from that of the base. */
+export interface Delta {
+  difference: Derived | null;
+  ratio: Derived | null;
+}
+
+export interface Comparison {
+  base: Answer;
+  same_state: boolean;
+  total: Delta;
+}
+
+export interface HeatCell {
+  /** 1 is Monday. */
+  weekday: number;
+  hour: number;
+  /** How many hours of the range are behind the number. */
+  hours: number;
+  number: Derived | null;
+}
+
+/** One metric by hour of the day and day of the week. */
+export interface HeatMap {
+  measure: Measure | "formula";
+  unit: string;
+  time_zone: string;
+  notes: string[];
+  cells: HeatCell[];
+}
+
 /** The last two are answered by the speed layer alone and have no windows. */
 export type Measure = "count" | "money" | "sum" | "users" | "active_users" | "top";
 
@@ -79,6 +112,7 @@ export interface Answer {
   groups: Group[];
   /** The groups that were left out, added up, where that can be done. */
   other?: Group;
+  comparison?: Comparison;
 }
 
 export interface Metric {
@@ -176,6 +210,18 @@ export class Api {
 
   query(question: Question, signal?: AbortSignal): Promise<Answer> {
     return this.json(`v1/query?${parameters(question)}`, signal);
+  }
+
+  /** The same with the range of the same length before it. */
+  compared(question: Question, signal?: AbortSignal): Promise<Answer> {
+    return this.json(`v1/query?${parameters(question)}&compare=previous`, signal);
+  }
+
+  /** The usual week of a question's range. */
+  heatmap({ metric, from, to, filters }: Question, signal?: AbortSignal): Promise<HeatMap> {
+    const query = new URLSearchParams({ metric, from, to });
+    for (const { dimension, value } of filters ?? []) query.append("filter", `${dimension}:${value}`);
+    return this.json(`v1/heatmap?${query}`, signal);
   }
 
   /** The newest reconciliation, or null before the first. */

@@ -65,6 +65,24 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     },
     { atMostEveryMs: 5_000, atLeastEveryMs: 30_000 },
   );
+  /** What the chart does not show: the range before, and the usual week. */
+  const beside = new Refresh(
+    async (signal) => {
+      const { choice } = controls;
+      if (choice.metric === "") return;
+      const asked = question(choice, zone, Date.now());
+      try {
+        const whole = { ...asked, grain: catalog.grains.includes("1d") ? "1d" : choice.grain };
+        const [answer, week] = await Promise.all([api.compared(whole, signal), api.heatmap(asked, signal)]);
+        if (controls.choice !== choice) return;
+        series.compare(answer);
+        series.heat.show(week);
+      } catch (error) {
+        if (!signal.aborted && controls.choice === choice) series.heat.problem(problem(error));
+      }
+    },
+    { atMostEveryMs: 10_000, atLeastEveryMs: 60_000 },
+  );
   const reconciled = new Refresh(
     async (signal) => {
       try {
@@ -76,7 +94,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     },
     { atMostEveryMs: 2_000, atLeastEveryMs: 30_000 },
   );
-  const refreshes = [figured, grouped, reconciled];
+  const refreshes = [figured, grouped, beside, reconciled];
 
   const ask = (): void => {
     asked.abort();
@@ -84,6 +102,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     if (controls.choice.metric === "") return;
     series.wait();
     grouped.now();
+    beside.now();
     const metric = catalog.metrics.find(({ name }) => name === controls.choice.metric);
     const listener = {
       onAnswer: (answer: Answer) => {

@@ -3,7 +3,9 @@
 import type { Answer } from "./api";
 import { Chart, method } from "./chart";
 import { fill, h } from "./dom";
+import { compared } from "./compared";
 import { Groups } from "./groups";
+import { Heat } from "./heatmap";
 import { sum, value } from "./format";
 import { missing, shares, type Window } from "./series";
 import { dayOf, instant } from "./zone";
@@ -16,8 +18,10 @@ const TABLE_ROWS_MAX = 400;
 export class Series {
   readonly element = h("div", {});
   readonly groups: Groups;
+  readonly heat = new Heat();
   private readonly chart = new Chart();
   private readonly summary = h("div", { class: "summary" });
+  private readonly before = h("div", {});
   private readonly remarks = h("div", { class: "remarks" });
   private readonly rows = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The windows as a table" });
   private readonly table = h("details", { class: "astable", ontoggle: () => this.fillTable() }, h("summary", {}, "The windows as a table"), this.rows);
@@ -25,14 +29,21 @@ export class Series {
 
   constructor(onOnly: (dimension: string, value: string) => void) {
     this.groups = new Groups(onOnly);
-    this.element.append(this.summary, this.chart.element, this.remarks, this.groups.element, this.table);
+    this.element.append(this.summary, this.before, this.chart.element, this.remarks, this.groups.element, this.heat.element, this.table);
   }
 
   /** Another question was asked; until it is answered, nothing of the old answer may be taken for it. */
   wait(): void {
     this.shown = null;
     this.groups.clear();
+    this.heat.clear();
+    fill(this.before);
     this.element.setAttribute("aria-busy", "true");
+  }
+
+  /** What the range before had. */
+  compare(answer: Answer): void {
+    fill(this.before, compared(answer));
   }
 
   show(answer: Answer, label: string): void {

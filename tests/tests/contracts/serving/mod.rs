@@ -1,7 +1,12 @@
 //! The read path on what the other layers' tables hold: settled before the horizon, provisional after it.
 
+mod asking;
+mod comparing;
+mod formulas;
+mod heat;
 mod live;
 mod numbers;
 mod refusals;
 mod scene;
+mod shapes;
 mod speed_only;

@@ -54,7 +54,7 @@ pub(super) struct Scene {
 /// A running serving node; stops when dropped.
 pub(super) struct Node {
     pub(super) url: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     _stop: DropGuard,
 }
 
@@ -181,7 +181,7 @@ impl Scene {
     }
 
     /// One purchase per user; in the rollup without dimensions if there is no department.
-    async fn settled_cell(
+    pub(super) async fn settled_cell(
         &self,
         (day, (start, end)): (&str, (&str, &str)),
         run: &str,
