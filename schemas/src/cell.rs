@@ -191,6 +191,15 @@ impl DimensionValues {
         values
     }
 
+    /// Calls back with each value; most are read where they are.
+    pub fn each(&self, count: usize, mut call: impl FnMut(&str)) {
+        if count == 0 || self.0.contains('\\') {
+            self.values(count).iter().for_each(|value| call(value));
+        } else {
+            self.0.split(Self::SEPARATOR).for_each(call);
+        }
+    }
+
     fn encode_value(value: &str, encoded: &mut String) {
         if value.contains(['\\', Self::SEPARATOR]) {
             for c in value.chars() {
@@ -311,8 +320,12 @@ mod tests {
     fn values_round_trip_whatever_they_contain() {
         for values in [vec![""], vec!["", ""], vec!["a\u{1f}b", "\\", "\\u"], vec!["|", "ü", "a,b"]] {
             assert_eq!(DimensionValues::new(&values).values(values.len()), values);
+            let mut each = Vec::new();
+            DimensionValues::new(&values).each(values.len(), |value| each.push(value.to_owned()));
+            assert_eq!(each, values);
         }
         assert_ne!(DimensionValues::new(&["a\u{1f}b"]), DimensionValues::new(&["a", "b"]));
         assert!(DimensionValues::default().values(0).is_empty());
+        DimensionValues::default().each(0, |value| panic!("{value:?} of nothing"));
     }
 }

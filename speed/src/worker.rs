@@ -5,12 +5,14 @@
 //! | `windows` | the pure core: records in, absolute totals and exceptions out |
 //! | `sinks` | Redis and ClickHouse, each a task that repeats a batch until it is acknowledged |
 //! | `snapshots` | the states in the object store |
-//! | `driver` | the loop between them |
+//! | `lane` | a thread that counts some of the partitions, and the loop between the three above |
+//! | `driver` | the reader: from the log to the lanes, and what the group decides |
 //!
 //! A cell's totals depend on the records of its partition alone. So a worker that dies is replaced by one that reads
 //! the newest snapshot and the records after it, and writes the same totals under the same versions again.
 
 mod driver;
+mod lane;
 mod owned;
 mod sinks;
 mod snapshots;
@@ -20,7 +22,7 @@ mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka, Lake, Redis};
@@ -29,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::tuning::Tuning;
 
-use self::driver::{Driver, Outlet, Outlets};
+use self::driver::{Driver, LaneHandle, Lanes};
+use self::lane::{Batch, Lane, Outlet, Outlets, Reporter, Said, Standing};
 use self::sinks::{ClickHouseSink, History, RedisSink, Writer, connect_clickhouse};
 use self::snapshots::Snapshots;
 use self::windows::Plan;
@@ -172,37 +175,90 @@ fn assemble(config: &Config, shutdown: CancellationToken, stop: &CancellationTok
     let clickhouse = connect_clickhouse(clickhouse);
     let history = History::new(clickhouse.clone());
 
-    let (reporter, reports) = std::sync::mpsc::channel();
-    let open = |writer: Writer, interval| {
-        let (batches, taken) = mpsc::channel(1);
-        tokio::spawn(writer.run(taken, reporter.clone(), stop.clone()));
-        Outlet::new(batches, interval)
+    let (says, said) = std::sync::mpsc::channel();
+    let threads = tuning.threads();
+    let workshop = Workshop {
+        topic: &topic,
+        tuning: tuning.share(threads),
+        plan: Arc::new(plan),
+        redis: client,
+        clickhouse,
+        history: &history,
+        snapshots: &snapshots,
+        stop,
     };
-    let redis = Writer::Redis(Box::new(RedisSink::new(client, history.clone(), topic.clone(), tuning.redis_retention)));
-    let redis = open(redis, tuning.flush_interval);
-    let clickhouse = Writer::ClickHouse(Box::new(ClickHouseSink::new(clickhouse, topic.clone())));
-    let clickhouse = open(clickhouse, tuning.clickhouse_interval);
-    let (captures, captured) = mpsc::channel(1);
-    tokio::spawn(snapshots.clone().run(captured, reporter.clone(), stop.clone()));
-
+    let lanes = (0..threads).map(|number| workshop.open_lane(number, says.clone())).collect::<Result<_, _>>()?;
+    let lanes = Lanes::new(lanes, said);
     let source =
         Member::join(kafka, &tuning.membership()).map_err(|error| wrong("kafka", &kafka.brokers, error.to_string()))?;
     Ok(Driver {
         source,
         topic,
-        plan: Arc::new(plan),
         catalog,
         tuning: tuning.clone(),
         snapshots,
         history,
-        outlets: Outlets { redis, clickhouse, captures, reports },
+        lanes,
         runtime: tokio::runtime::Handle::current(),
         shutdown,
-        owned: BTreeMap::new(),
+        reading: BTreeMap::new(),
         claims: 0,
-        pace: 1,
         full_since: None,
         paused: false,
         watch: driver::Watch::default(),
     })
+}
+
+/// What lanes are made from.
+struct Workshop<'a> {
+    topic: &'a str,
+    tuning: Tuning,
+    plan: Arc<Plan>,
+    redis: ::redis::Client,
+    clickhouse: ::clickhouse::Client,
+    history: &'a History,
+    snapshots: &'a Snapshots,
+    stop: &'a CancellationToken,
+}
+
+impl Workshop<'_> {
+    /// Starts a lane: its thread, and the tasks that write for it, which end with it.
+    fn open_lane(&self, number: usize, says: std::sync::mpsc::Sender<Said>) -> Result<LaneHandle, Error> {
+        let (words, heard) = std::sync::mpsc::channel();
+        let standing = Arc::new(Standing::default());
+        let lane = Lane {
+            number,
+            topic: self.topic.to_owned(),
+            tuning: self.tuning.clone(),
+            plan: Arc::clone(&self.plan),
+            words: heard,
+            says,
+            standing: Arc::clone(&standing),
+            outlets: self.open_outlets(&Reporter(words.clone())),
+            owned: BTreeMap::new(),
+            counted_at: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name(format!("reckon-lane-{number}"));
+        let thread = thread.spawn(move || lane.run());
+        let thread = thread.map_err(|error| Error::Log(format!("no thread for the worker: {error}")))?;
+        Ok(LaneHandle { words, standing, thread, filling: Batch::default(), ahead: 0 })
+    }
+
+    fn open_outlets(&self, reporter: &Reporter) -> Outlets {
+        let open = |writer: Writer, interval| {
+            let (batches, taken) = mpsc::channel(1);
+            tokio::spawn(writer.run(taken, reporter.clone(), self.stop.clone()));
+            Outlet::new(batches, interval)
+        };
+        let (topic, retention) = (self.topic.to_owned(), self.tuning.redis_retention);
+        let redis = RedisSink::new(self.redis.clone(), self.history.clone(), topic.clone(), retention);
+        let clickhouse = ClickHouseSink::new(self.clickhouse.clone(), topic);
+        let (captures, captured) = mpsc::channel(1);
+        tokio::spawn(self.snapshots.clone().run(captured, reporter.clone(), self.stop.clone()));
+        Outlets {
+            redis: open(Writer::Redis(Box::new(redis)), self.tuning.flush_interval),
+            clickhouse: open(Writer::ClickHouse(Box::new(clickhouse)), self.tuning.clickhouse_interval),
+            captures,
+        }
+    }
 }

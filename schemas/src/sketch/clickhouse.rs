@@ -28,9 +28,16 @@ impl Sketch {
     /// 2 to 4,099 bytes up to [`HASHES_MAX`] users, then 12,499.
     #[must_use]
     pub fn to_clickhouse(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_clickhouse(&mut out);
+        out
+    }
+
+    /// Writes what [`Self::to_clickhouse`] returns behind the end of a buffer that the caller reuses.
+    pub fn write_clickhouse(&self, out: &mut Vec<u8>) {
         match &self.users {
-            Users::Hashes(hashes) => write_hashes(hashes),
-            Users::Registers(registers) => write_registers(registers),
+            Users::Hashes(hashes) => write_hashes(hashes, out),
+            Users::Registers(registers) => write_registers(registers, out),
         }
     }
 
@@ -55,9 +62,9 @@ fn damaged(problem: &'static str) -> SketchError {
     SketchError::Damaged { format: FORMAT, problem }
 }
 
-fn write_hashes(hashes: &Hashes) -> Vec<u8> {
+fn write_hashes(hashes: &Hashes, out: &mut Vec<u8>) {
     let count = hashes.len();
-    let mut out = Vec::with_capacity(3 + count * HASH_BYTES);
+    out.reserve(3 + count * HASH_BYTES);
     out.push(if count <= SMALL_MAX { SMALL } else { MEDIUM });
     let [low, high, ..] = count.to_le_bytes();
     // LEB128 of a count up to 512: seven bits, then the others.
@@ -66,8 +73,7 @@ fn write_hashes(hashes: &Hashes) -> Vec<u8> {
     } else {
         out.extend([low | 0x80, high << 1 | low >> 7]);
     }
-    out.extend(hashes.iter().flat_map(u64::to_le_bytes));
-    out
+    hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
 }
 
 fn read_hashes(bytes: &[u8], count_max: usize) -> Result<Hashes, SketchError> {
@@ -87,12 +93,11 @@ fn read_hashes(bytes: &[u8], count_max: usize) -> Result<Hashes, SketchError> {
     Hashes::from_distinct(hashes).ok_or_else(|| damaged("a hash is there twice"))
 }
 
-fn write_registers(registers: &Registers) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + PACKED_BYTES + COUNTS_BYTES + size_of::<u16>());
+fn write_registers(registers: &Registers, out: &mut Vec<u8>) {
+    out.reserve(1 + PACKED_BYTES + COUNTS_BYTES + size_of::<u16>());
     out.push(LARGE);
     out.extend_from_slice(registers.as_packed());
     out.extend_from_slice(&counts(&registers.histogram()));
-    out
 }
 
 /// What ClickHouse keeps beside the registers: the histogram, and its first number again.

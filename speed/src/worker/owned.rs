@@ -55,12 +55,13 @@ impl Owned {
         }
     }
 
-    /// What a sink does not have yet, as of the last fold; `None` if it has everything.
+    /// What a sink does not have yet, as of the last fold; `None` if it has everything. The cells for ClickHouse are not in
+    /// it, and not to be taken before: they are taken for all partitions together.
     pub(crate) fn take_part(&mut self, sink: Sink, now: Instant) -> Option<PartitionFlush> {
-        let cells = self.state.take_changed(sink);
-        let (exceptions, overflows) = match sink {
-            Sink::ClickHouse => (self.state.take_exceptions(), self.state.take_overflows()),
-            Sink::Redis => (vec![], vec![]),
+        let has_changed = self.state.dirty_len(sink) > 0;
+        let (cells, exceptions, overflows) = match sink {
+            Sink::ClickHouse => (vec![], self.state.take_exceptions(), self.state.take_overflows()),
+            Sink::Redis => (self.state.take_changed(sink), vec![], vec![]),
         };
         let tops = self.state.take_tops(sink);
         let next_offset = self.state.next_offset();
@@ -68,7 +69,7 @@ impl Owned {
         let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
         let refresh =
             sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
-        let nothing_new = acknowledged == Some(next_offset) && cells.is_empty() && tops.is_empty();
+        let nothing_new = acknowledged == Some(next_offset) && !has_changed;
         if nothing_new && rebuild.is_none() && !refresh {
             return None;
         }
@@ -77,7 +78,9 @@ impl Owned {
         }
         self.handed_log_time_ms[sink.index()] = self.state.log_time_ms();
         telemetry::report_overflows(&overflows);
-        telemetry::report_flushed(sink, cells.len());
+        if sink == Sink::Redis {
+            telemetry::report_flushed(sink, cells.len());
+        }
         Some(PartitionFlush {
             partition: self.partition,
             claim: self.claim,

@@ -2,23 +2,33 @@
 //! all of it; what arrives meanwhile waits in the worker, which stops reading before that becomes too much.
 
 mod cell_columns;
+mod cell_order;
 mod clickhouse;
 mod history;
 mod redis;
 mod redis_cells;
 
-use std::sync::mpsc::Sender;
-
+use bytes::Bytes;
 use reckon_schemas::time::EventTime;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::cell_order::{Row, blocks};
 pub(crate) use self::clickhouse::{ClickHouseSink, connect as connect_clickhouse};
 pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
+use super::lane::Reporter;
 use super::windows::{Exception, FlushedCell, FlushedTop, Overflow, Sink};
 use crate::patience::Patience;
+
+/// What a sink is handed at once.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    pub(crate) parts: Vec<PartitionFlush>,
+    /// For ClickHouse only: the cells of all parts, as it takes them.
+    pub(crate) blocks: Vec<Bytes>,
+}
 
 /// One partition's part of a batch.
 #[derive(Debug)]
@@ -34,6 +44,7 @@ pub(crate) struct PartitionFlush {
     pub(crate) acknowledged: Option<i64>,
     /// The sink lost the partition: the cells are all that are in memory.
     pub(crate) rebuild: Option<Rebuild>,
+    /// For Redis only.
     pub(crate) cells: Vec<FlushedCell>,
     pub(crate) tops: Vec<FlushedTop>,
     /// For ClickHouse only.
@@ -97,28 +108,23 @@ pub(crate) enum SinkError {
 
 impl Writer {
     /// Takes batches until there are no more, or until `stop`, which abandons the batch under way.
-    pub(crate) async fn run(
-        mut self,
-        mut batches: Receiver<Vec<PartitionFlush>>,
-        reports: Sender<Report>,
-        stop: CancellationToken,
-    ) {
+    pub(crate) async fn run(mut self, mut batches: Receiver<Flush>, reporter: Reporter, stop: CancellationToken) {
         let (sink, mut patience) = match self {
             Writer::Redis(_) => (Sink::Redis, Patience::with("redis")),
             Writer::ClickHouse(_) => (Sink::ClickHouse, Patience::with("clickhouse")),
         };
         while let Some(batch) = batches.recv().await {
             let Some(parts) = stop.run_until_cancelled(self.persist(&batch, &mut patience)).await else { return };
-            if reports.send(Report::Flushed { sink, parts }).is_err() {
+            if !reporter.tell(Report::Flushed { sink, parts }) {
                 return;
             }
         }
     }
 
-    async fn persist(&mut self, batch: &[PartitionFlush], patience: &mut Patience) -> Vec<Flushed> {
+    async fn persist(&mut self, batch: &Flush, patience: &mut Patience) -> Vec<Flushed> {
         loop {
             let result = match self {
-                Writer::Redis(redis) => redis.write(batch).await,
+                Writer::Redis(redis) => redis.write(&batch.parts).await,
                 Writer::ClickHouse(clickhouse) => clickhouse.write(batch).await,
             };
             match result {

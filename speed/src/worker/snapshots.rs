@@ -4,7 +4,6 @@
 mod format;
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use futures::TryStreamExt;
@@ -14,6 +13,7 @@ use reckon_schemas::stores::Lake;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use super::lane::Reporter;
 use super::sinks::Report;
 use super::telemetry;
 use super::windows::PartitionState;
@@ -80,7 +80,7 @@ impl Snapshots {
 
     /// Writes captures as they come, and reports each. A store that is away costs nothing but a longer replay, so a
     /// failure is logged and left to the next capture.
-    pub(crate) async fn run(self, mut captures: Receiver<Capture>, reports: Sender<Report>, stop: CancellationToken) {
+    pub(crate) async fn run(self, mut captures: Receiver<Capture>, reporter: Reporter, stop: CancellationToken) {
         let mut failing = false;
         while let Some(capture) = captures.recv().await {
             let Capture { partition, claim, next_offset, .. } = capture;
@@ -97,7 +97,7 @@ impl Snapshots {
             if !failing {
                 telemetry::report_snapshot(bytes, started.elapsed());
             }
-            if reports.send(Report::Saved { partition, claim, next_offset, stored: result.is_ok() }).is_err() {
+            if !reporter.tell(Report::Saved { partition, claim, next_offset, stored: result.is_ok() }) {
                 return;
             }
         }

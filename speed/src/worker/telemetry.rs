@@ -6,7 +6,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::window::Grain;
 
-use super::windows::{Overflow, PartitionState, Sink, Tallies};
+use super::lane::Census;
+use super::windows::{Overflow, Sink, Tallies};
 
 const RECORDS: &str = "reckon_speed_records_total";
 const COUNTED: &str = "reckon_speed_counted_total";
@@ -85,24 +86,14 @@ pub(super) fn report_visible_age(sink: Sink, age: Option<Duration>) {
 }
 
 /// What is in memory.
-pub(super) fn report_states<'a>(states: impl Iterator<Item = &'a PartitionState>, paused: bool) {
-    let (mut cells, mut waiting, mut partitions) = ([0; Grain::ALL.len()], [0; Sink::ALL.len()], 0);
-    for state in states {
-        partitions += 1;
-        for grain in Grain::ALL {
-            cells[grain.index()] += state.cells_len(grain);
-        }
-        for sink in Sink::ALL {
-            waiting[sink.index()] += state.dirty_len(sink);
-        }
-    }
+pub(super) fn report_states(census: &Census, partitions: usize, paused: bool) {
     for grain in Grain::ALL {
-        gauge!(CELLS, "grain" => grain.name()).set(cells[grain.index()] as f64);
+        gauge!(CELLS, "grain" => grain.name()).set(census.cells[grain.index()] as f64);
     }
     for sink in Sink::ALL {
-        gauge!(WAITING, "store" => sink.name()).set(waiting[sink.index()] as f64);
+        gauge!(WAITING, "store" => sink.name()).set(census.waiting[sink.index()] as f64);
     }
-    gauge!(PARTITIONS).set(f64::from(partitions));
+    gauge!(PARTITIONS).set(partitions as f64);
     gauge!(PAUSED).set(f64::from(u8::from(paused)));
 }
 

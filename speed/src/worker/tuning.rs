@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reckon_schemas::window::{Grain, PerGrain};
+use reckon_schemas::window::PerGrain;
 use serde::{Deserialize, Serialize};
 
 use super::windows::{Rules, micros};
@@ -22,6 +22,9 @@ pub struct Tuning {
     /// Not less than the session timeout.
     #[serde(with = "humantime_serde")]
     pub max_poll_interval: Duration,
+    /// How many threads count, each some of the partitions. 0, the default, for as many as there are cores, at most 4: one
+    /// reader does not feed more of them, and each writes to the stores by itself.
+    pub counting_threads: usize,
     /// How long after its end, in event time, a window of each grain still takes events.
     pub allowed_lateness: PerGrain,
     /// How far an event may be dated after its record's time in the log.
@@ -51,6 +54,9 @@ pub struct Tuning {
     pub clickhouse_retention: PerGrain,
 }
 
+/// The most threads that are counted with where it is left to the worker.
+const THREADS_MAX: usize = 4;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -62,6 +68,7 @@ impl Default for Tuning {
             group: "reckon-speed".to_owned(),
             session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
+            counting_threads: 0,
             allowed_lateness: ascending([MINUTE, HOUR, HOUR, HOUR, HOUR]),
             future_skew: Duration::from_secs(600),
             dedup_horizon_records: 200_000,
@@ -71,7 +78,7 @@ impl Default for Tuning {
             dirty_cells_max: 1_000_000,
             exceptions_max: 100_000,
             clickhouse_retention: ascending([10 * MINUTE, 90 * DAY, YEAR, YEAR, YEAR]),
-            redis_retention: ascending([10 * MINUTE, DAY, DAY, 2 * DAY, 2 * DAY]),
+            redis_retention: ascending([10 * MINUTE, DAY, DAY, DAY, DAY]),
         }
     }
 }
@@ -91,10 +98,25 @@ impl Tuning {
         }
     }
 
+    /// How many threads count.
+    pub(crate) fn threads(&self) -> usize {
+        match self.counting_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
+            threads => threads,
+        }
+    }
+
+    /// The same for one of so many threads: its share of what may wait for the stores.
+    pub(crate) fn share(&self, threads: usize) -> Self {
+        let share = |bound: usize| (bound / threads).max(1);
+        let (dirty_cells_max, exceptions_max) = (share(self.dirty_cells_max), share(self.exceptions_max));
+        Self { dirty_cells_max, exceptions_max, ..self.clone() }
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             allowed_lateness: self.allowed_lateness,
-            seconds_kept_us: self.redis_retention.micros_of(Grain::Second),
+            redis_retention: self.redis_retention,
             future_skew_us: micros(self.future_skew),
             dedup_horizon_records: self.dedup_horizon_records,
         }

@@ -2,6 +2,7 @@
 //! records, so that the same records always lead to the same decisions and the same totals.
 
 mod admitted;
+mod changed;
 mod evict;
 mod fold;
 mod numbers;
@@ -16,9 +17,11 @@ mod simulation;
 mod tops;
 mod totals;
 
-pub(crate) use self::partition::{Exception, FlushedCell, FlushedTop, Overflow, PartitionState, Record, Tallies};
+pub(crate) use self::changed::{ChangedCell, FlushedCell};
+pub(crate) use self::partition::{Exception, FlushedTop, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};
 pub(crate) use self::saved::Unreadable;
+pub(crate) use self::series::Series;
 
 /// The two stores that cells go to. Each has its own pace, so each has its own list of what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

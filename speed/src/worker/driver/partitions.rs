@@ -3,12 +3,11 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use reckon_schemas::time::EventTime;
+use rdkafka::consumer::CommitMode;
 
 use super::Driver;
 use crate::member::Rebalance;
 use crate::worker::Error;
-use crate::worker::owned::Owned;
 use crate::worker::windows::PartitionState;
 
 /// How long the store of snapshots or the log may be away before a claim is given up.
@@ -51,9 +50,8 @@ impl Driver {
             states.iter().map(|(partition, state)| (*partition, state.next_offset())).collect();
         for (partition, state) in states {
             self.claims += 1;
-            let mut state = state;
-            state.set_wall_time(EventTime::from_timestamp(jiff::Timestamp::now()));
-            self.owned.insert(partition, Owned::new(partition, self.claims, state));
+            self.reading.insert(partition, state.next_offset());
+            self.lanes.claim(partition, self.claims, state)?;
         }
         tracing::info!(?offsets, "partitions assigned");
         self.answer(self.source.assign(&offsets))?;
@@ -66,18 +64,24 @@ impl Driver {
 
     /// Hands partitions over, flushed, unless they are lost: then somebody else may have them already.
     fn release(&mut self, partitions: &[i32], lost: bool) -> Result<(), Error> {
-        let drained = if lost {
+        if lost {
             tracing::warn!(?partitions, "partitions lost; what was not flushed is left to their new owner");
-            Ok(())
-        } else {
-            self.drain(partitions, Instant::now() + HANDOVER_MAX)
-        };
+        }
+        let drained = self.lanes.release(partitions, (!lost).then(|| Instant::now() + HANDOVER_MAX));
+        let drained = drained.and_then(|()| self.hear());
         for partition in partitions {
-            self.owned.remove(partition);
+            self.reading.remove(partition);
         }
         self.answer(self.source.unassign(partitions))?;
         tracing::info!(?partitions, "partitions given back");
         drained
+    }
+
+    /// Tells the group how far a partition's snapshot is. For people who watch the lag; nobody starts from it.
+    pub(super) fn note(&self, partition: i32, next_offset: i64) {
+        if let Err(error) = self.source.commit(&[(partition, next_offset)], CommitMode::Async) {
+            tracing::debug!(partition, next_offset, %error, "offset was not committed");
+        }
     }
 
     /// The newest states of partitions; `None` if the end came first.

@@ -1,8 +1,9 @@
-//! Once a second: what the worker is doing, as metrics; and a warning where a dimension has too many values.
+//! Once a second: what the worker is doing, as metrics.
 
 use std::time::{Duration, Instant};
 
 use super::Driver;
+use crate::worker::lane::Census;
 use crate::worker::telemetry;
 use crate::worker::windows::Sink;
 
@@ -28,18 +29,16 @@ impl Driver {
         }
         self.watch.told_at = Instant::now();
         for (partition, end) in self.source.ends() {
-            if let Some(owned) = self.owned.get(&partition) {
-                telemetry::report_lag(partition, end - owned.state.next_offset());
+            if let Some(next_offset) = self.reading.get(&partition) {
+                telemetry::report_lag(partition, end - next_offset);
             }
         }
-        self.owned.values_mut().for_each(|owned| owned.report());
-        telemetry::report_states(self.owned.values().map(|owned| &owned.state), self.paused);
+        let all = self.lanes.censuses().fold(Census::default(), Census::and);
+        telemetry::report_states(&all, self.reading.len(), self.paused);
         let now_ms = jiff::Timestamp::now().as_millisecond();
         for sink in Sink::ALL {
-            // A partition whose newest record is acknowledged has nothing that could become visible.
-            let waiting = self.owned.values().filter(|owned| !owned.is_visible(sink));
-            let oldest_ms = waiting.map(|owned| owned.visible_log_time_ms(sink)).min();
-            let age = oldest_ms.map(|ms| Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0)));
+            let age =
+                all.visible_ms[sink.index()].map(|ms| Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0)));
             telemetry::report_visible_age(sink, age);
         }
     }

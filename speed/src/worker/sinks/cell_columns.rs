@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use reckon_schemas::sums::Unit;
 
-use super::PartitionFlush;
+use super::cell_order::Row;
 use super::clickhouse::unsigned;
 use crate::native::{self, Ends, Texts};
-use crate::worker::windows::FlushedCell;
 
 /// A block ends with so many rows, or with so many bytes of sketches, which may be large.
 const ROWS_MAX: u64 = 65_536;
@@ -31,6 +30,8 @@ pub(super) struct CellColumns {
     money_units: Texts,
     money_sums: Vec<u8>,
     users: Texts,
+    /// The sketch of one row.
+    sketch: Vec<u8>,
 }
 
 const LAYOUT: [(&str, &str); 12] = [
@@ -55,30 +56,32 @@ impl CellColumns {
     }
 
     /// Adds one row.
-    pub(super) fn push(&mut self, part: &PartitionFlush, cell: &FlushedCell) {
-        let FlushedCell { series, window, measures } = cell;
+    pub(super) fn push(&mut self, row: &Row<'_>) {
+        let (series, window, measures) = (row.cell.series, row.cell.window, row.cell.measures);
         self.rows += 1;
         self.tenant.push(series.tenant.as_str());
         self.rollup.push(&series.rollup);
         self.grain.push(window.grain.name());
-        self.window_start.extend(window.start.0.to_le_bytes());
-        self.window_end.extend(window.end.0.to_le_bytes());
+        self.window_start.extend_from_slice(&window.start.0.to_le_bytes());
+        self.window_end.extend_from_slice(&window.end.0.to_le_bytes());
         self.event.push(&series.event);
         let dimensions = series.dimensions();
-        self.dimensions.push(dimensions.len());
-        dimensions.iter().for_each(|value| self.dimension_values.push(value));
-        self.partition.extend(part.partition.to_le_bytes());
-        self.version.extend(unsigned(part.next_offset).to_le_bytes());
-        self.count.extend(measures.count.to_le_bytes());
+        self.dimensions.push(dimensions);
+        series.values.each(dimensions, |value| self.dimension_values.push(value));
+        self.partition.extend_from_slice(&row.partition.to_le_bytes());
+        self.version.extend_from_slice(&unsigned(row.version).to_le_bytes());
+        self.count.extend_from_slice(&measures.count.to_le_bytes());
         self.money.push(measures.sums.iter().len());
         for (unit, sum) in measures.sums.iter() {
             match unit {
                 Unit::Currency(currency) => self.money_units.push(currency.code()),
                 Unit::Property(_) => self.money_units.push(&unit.to_string()),
             }
-            self.money_sums.extend(sum.to_le_bytes());
+            self.money_sums.extend_from_slice(&sum.to_le_bytes());
         }
-        self.users.push_bytes(&measures.users.to_clickhouse());
+        self.sketch.clear();
+        measures.users.write_clickhouse(&mut self.sketch);
+        self.users.push_bytes(&self.sketch);
     }
 
     /// Whether there is as much as a block should hold.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ::clickhouse::insert::Insert;
-use ::clickhouse::insert_formatted::InsertFormatted;
 use ::clickhouse::{Client, Row};
 use bytes::Bytes;
 use reckon_schemas::stores::ClickHouse;
@@ -12,7 +11,7 @@ use reckon_schemas::top::TopSketch;
 use serde::Serialize;
 
 use super::cell_columns::CellColumns;
-use super::{Flushed, Outcome, PartitionFlush, SinkError};
+use super::{Flush, Flushed, Outcome, PartitionFlush, SinkError};
 
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
@@ -99,31 +98,25 @@ impl ClickHouseSink {
     }
 
     /// Writes a batch. Rows are versioned absolute totals, so writing one again changes nothing.
-    pub(crate) async fn write(&mut self, batch: &[PartitionFlush]) -> Result<Vec<Flushed>, SinkError> {
-        self.write_cells(batch).await?;
-        self.write_tops(batch).await?;
-        self.write_exceptions(batch).await?;
-        self.write_overflows(batch).await?;
-        self.write_progress(batch).await?;
-        Ok(batch.iter().map(|part| part.done(Outcome::Acknowledged(part.next_offset))).collect())
+    pub(crate) async fn write(&mut self, batch: &Flush) -> Result<Vec<Flushed>, SinkError> {
+        let parts = &batch.parts;
+        self.write_cells(&batch.blocks).await?;
+        self.write_tops(parts).await?;
+        self.write_exceptions(parts).await?;
+        self.write_overflows(parts).await?;
+        self.write_progress(parts).await?;
+        Ok(parts.iter().map(|part| part.done(Outcome::Acknowledged(part.next_offset))).collect())
     }
 
-    async fn write_cells(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
-        if batch.iter().all(|part| part.cells.is_empty()) {
+    async fn write_cells(&self, blocks: &[Bytes]) -> Result<(), SinkError> {
+        if blocks.is_empty() {
             return Ok(());
         }
         let insert = self.client.insert_formatted_with(CellColumns::statement());
         let mut insert = insert.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
-        let mut columns = CellColumns::default();
-        for part in batch {
-            for cell in &part.cells {
-                columns.push(part, cell);
-                if columns.is_full() {
-                    send(&mut insert, columns.take()).await?;
-                }
-            }
+        for piece in blocks {
+            insert.send(piece.clone()).await?;
         }
-        send(&mut insert, columns.take()).await?;
         Ok(insert.end().await?)
     }
 
@@ -215,13 +208,6 @@ impl ClickHouseSink {
     async fn insert<R: Row>(&self, table: &str) -> Result<Insert<R>, SinkError> {
         Ok(self.client.insert(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT)))
     }
-}
-
-async fn send(insert: &mut InsertFormatted, pieces: Vec<Bytes>) -> Result<(), SinkError> {
-    for piece in pieces {
-        insert.send(piece).await?;
-    }
-    Ok(())
 }
 
 /// Offsets as ClickHouse has them.

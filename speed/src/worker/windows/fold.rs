@@ -31,7 +31,7 @@ impl PartitionState {
                 Grain::Day => self.add_borrowed(plan, grain, start, &cells)?,
                 _ => {
                     let owned = cells.into_iter().map(|(number, delta)| (number, Cow::Owned(delta)));
-                    self.add(grain.window_at(start, &Zone::UTC), owned)?;
+                    self.add(plan, grain.window_at(start, &Zone::UTC), owned)?;
                 }
             }
             numbers.into_iter().for_each(|number| self.series.release(number));
@@ -48,7 +48,7 @@ impl PartitionState {
     ) -> Result<(), SumOverflow> {
         let deltas = || cells.iter().map(|(number, delta)| (*number, Cow::Borrowed(delta)));
         if grain != Grain::Day {
-            return self.add(grain.window_at(start, &Zone::UTC), deltas());
+            return self.add(plan, grain.window_at(start, &Zone::UTC), deltas());
         }
         // Days begin where the tenant's zone says; most tenants share one.
         let mut by_day: Vec<(Window, Vec<Delta<'_>>)> = Vec::new();
@@ -59,7 +59,7 @@ impl PartitionState {
                 None => by_day.push((day, vec![delta])),
             }
         }
-        by_day.into_iter().try_for_each(|(day, deltas)| self.add(day, deltas.into_iter()))
+        by_day.into_iter().try_for_each(|(day, deltas)| self.add(plan, day, deltas.into_iter()))
     }
 
     pub(super) fn day_at(&mut self, plan: &Plan, number: SeriesId, at: EventTime) -> Window {
@@ -71,7 +71,13 @@ impl PartitionState {
         self.days.get_mut(tenant).expect("it was made if it was not there").window_at(at)
     }
 
-    fn add<'d>(&mut self, window: Window, deltas: impl Iterator<Item = Delta<'d>>) -> Result<(), SumOverflow> {
-        self.totals.add(window, self.next_offset, deltas, &mut self.series)
+    fn add<'d>(
+        &mut self,
+        plan: &Plan,
+        window: Window,
+        deltas: impl Iterator<Item = Delta<'d>>,
+    ) -> Result<(), SumOverflow> {
+        let is_fresh = plan.rules.is_fresh(&window, self.wall_time);
+        self.totals.add(window, is_fresh, self.next_offset, deltas, &mut self.series)
     }
 }

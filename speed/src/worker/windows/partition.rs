@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use reckon_schemas::cell::{Contribution, Measures};
+use reckon_schemas::cell::Contribution;
 use reckon_schemas::event::Event;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::lake::UNREADABLE_TENANT;
@@ -51,14 +51,6 @@ pub(crate) struct Overflow {
     pub(crate) tenant: String,
     pub(crate) occurred_at: EventTime,
     pub(crate) dimensions: Vec<String>,
-}
-
-/// The totals of a cell at the time of a flush.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FlushedCell {
-    pub(crate) series: Arc<Series>,
-    pub(crate) window: Window,
-    pub(crate) measures: Measures,
 }
 
 /// The most frequent values of a property in one window, at the time of a flush.
@@ -347,16 +339,6 @@ impl PartitionState {
     fn refuse(&mut self, exception: Exception) {
         self.tallies.refused[exception.reason as usize] += 1;
         self.exceptions.push(exception);
-    }
-
-    /// The totals of every cell that changed since the last call for this sink, as of the last fold.
-    pub(crate) fn take_changed(&mut self, sink: Sink) -> Vec<FlushedCell> {
-        let mut changed = Vec::with_capacity(self.totals.dirty_len(sink));
-        let series = &self.series;
-        self.totals.take_dirty(sink, |window, number, measures| {
-            changed.push(FlushedCell { series: Arc::clone(series.get(number)), window, measures: measures.clone() });
-        });
-        changed
     }
 
     /// The most frequent values of every window that changed since the last call for this sink.

@@ -17,8 +17,9 @@ use super::tops::{self, TopPlan};
 pub(crate) struct Rules {
     /// How long after its end, in event time, a window still takes events.
     pub(crate) allowed_lateness: PerGrain,
-    /// How long after its end, in the log's time, a window of one second is of interest to anybody.
-    pub(crate) seconds_kept_us: i64,
+    /// How long after its end a window of each grain is kept in Redis; one of a second is of interest to nobody any more
+    /// after that, by the log's time.
+    pub(crate) redis_retention: PerGrain,
     /// How far an event may be dated after its record's time in the log, in microseconds.
     pub(crate) future_skew_us: i64,
     /// A duplicate is recognised if at most so many records of the partition lie between.
@@ -90,7 +91,12 @@ impl Rules {
     /// Whether a window is of no interest to anybody any more, although it may still take events: only those of one
     /// second are dropped so soon that a replay would count them in vain.
     pub(super) fn is_forgotten(&self, window: &Window, log_time: EventTime) -> bool {
-        window.grain == Grain::Second && window.end.plus_micros(self.seconds_kept_us) <= log_time
+        window.grain == Grain::Second && !self.is_fresh(window, log_time)
+    }
+
+    /// Whether Redis keeps a window.
+    pub(super) fn is_fresh(&self, window: &Window, now: EventTime) -> bool {
+        window.end.plus_micros(self.redis_retention.micros_of(window.grain)) > now
     }
 }
 

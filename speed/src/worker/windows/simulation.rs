@@ -17,6 +17,7 @@ use super::plan::{Plan, Rules, micros};
 use super::{Exception, FlushedCell, PartitionState, Record, Sink};
 
 const MINUTE_MS: i64 = 60_000;
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// 2026-10-24T21:30:00Z, half an hour before midnight and a day of 25 hours in Berlin.
 const BASE_MS: i64 = 1_792_877_400_000;
 
@@ -74,7 +75,7 @@ fn tenant() -> Tenant {
 fn plan(lateness_minutes: u64, dedup_horizon_records: usize) -> Plan {
     let rules = Rules {
         allowed_lateness: PerGrain::all(Duration::from_secs(60 * lateness_minutes)),
-        seconds_kept_us: micros(Duration::from_secs(600)),
+        redis_retention: PerGrain::new([Duration::from_secs(600), YEAR, YEAR, YEAR, YEAR]).expect("ascending"),
         future_skew_us: micros(Duration::from_secs(600)),
         dedup_horizon_records,
     };

@@ -43,16 +43,18 @@ pub(super) struct Totals {
     dirty_cells: [usize; 2],
 }
 
-/// Which sinks keep cells of a grain: those of one second are for Redis only.
-fn sinks_of(grain: Grain) -> &'static [Sink] {
-    if grain == Grain::Second { &[Sink::Redis] } else { &Sink::ALL }
+/// Whether a sink keeps cells of a grain: those of one second are for Redis only.
+fn keeps(sink: Sink, grain: Grain) -> bool {
+    sink == Sink::Redis || grain != Grain::Second
 }
 
 impl Totals {
-    /// Adds to cells of a window, which are made where they are not there.
+    /// Adds to cells of a window, which are made where they are not there. Sinks that keep such cells are to be given them,
+    /// except for Redis where the window is not fresh any more.
     pub(super) fn add<'d>(
         &mut self,
         window: Window,
+        is_fresh: bool,
         next_offset: i64,
         deltas: impl Iterator<Item = (SeriesId, Cow<'d, Measures>)>,
         series: &mut SeriesTable,
@@ -60,6 +62,7 @@ impl Totals {
         let cells = self.by_grain[window.grain.index()].entry((window.end, window.start)).or_default();
         let known_dirty = Sink::ALL.map(|sink| cells.dirty[sink.index()].len());
         cells.changed = next_offset;
+        let takes = |sink: &Sink| keeps(*sink, window.grain) && (is_fresh || *sink != Sink::Redis);
         for (number, delta) in deltas {
             let cell = match cells.cells.entry(number) {
                 hashbrown::hash_map::Entry::Occupied(entry) => {
@@ -73,7 +76,7 @@ impl Totals {
                     entry.insert(Cell { measures: delta.into_owned(), dirty: [false; 2] })
                 }
             };
-            for sink in sinks_of(window.grain) {
+            for sink in Sink::ALL.into_iter().filter(takes) {
                 if !std::mem::replace(&mut cell.dirty[sink.index()], true) {
                     cells.dirty[sink.index()].push(number);
                 }
@@ -95,26 +98,34 @@ impl Totals {
         self.dirty_cells[sink.index()]
     }
 
-    /// Calls back with every cell that a sink has not been given yet; after it, it has.
-    pub(super) fn take_dirty(&mut self, sink: Sink, mut take: impl FnMut(Window, SeriesId, &Measures)) {
+    /// Every cell that a sink has not been given yet; after it, it has.
+    pub(super) fn take_dirty(&mut self, sink: Sink) -> impl Iterator<Item = (Window, SeriesId, &Measures)> {
         self.dirty_cells[sink.index()] = 0;
-        for window in std::mem::take(&mut self.dirty_windows[sink.index()]) {
+        let windows = std::mem::take(&mut self.dirty_windows[sink.index()]);
+        let mut taken: Vec<(Window, Vec<SeriesId>)> = Vec::with_capacity(windows.len());
+        for window in windows {
             let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else {
                 continue;
             };
-            for number in std::mem::take(&mut cells.dirty[sink.index()]) {
-                if let Some(cell) = cells.cells.get_mut(&number) {
+            let numbers = std::mem::take(&mut cells.dirty[sink.index()]);
+            for number in &numbers {
+                if let Some(cell) = cells.cells.get_mut(number) {
                     cell.dirty[sink.index()] = false;
-                    take(window, number, &cell.measures);
                 }
             }
+            taken.push((window, numbers));
         }
+        let by_grain = &self.by_grain;
+        taken.into_iter().flat_map(move |(window, numbers)| {
+            let cells = &by_grain[window.grain.index()][&(window.end, window.start)].cells;
+            numbers.into_iter().map(move |number| (window, number, &cells[&number].measures))
+        })
     }
 
     /// Makes every cell that a sink keeps one that it has not been given yet.
     pub(super) fn mark_all_dirty(&mut self, sink: Sink) {
         let mut dirty = 0;
-        for grain in Grain::ALL.into_iter().filter(|grain| sinks_of(*grain).contains(&sink)) {
+        for grain in Grain::ALL.into_iter().filter(|grain| keeps(sink, *grain)) {
             for ((end, start), cells) in &mut self.by_grain[grain.index()] {
                 cells.dirty[sink.index()] = cells.cells.keys().copied().collect();
                 cells.cells.values_mut().for_each(|cell| cell.dirty[sink.index()] = true);

@@ -57,7 +57,7 @@ fn each_grain_has_a_lateness_of_its_own() {
         })
         .collect();
     entries.iter_mut().for_each(|entry| entry.log_time_ms = BASE_MS + 30 * 3_600_000);
-    plan.rules.seconds_kept_us = i64::MAX;
+    plan.rules.redis_retention = PerGrain::all(YEAR);
     let mut state = PartitionState::default();
     for (offset, entry) in (0..).zip(&entries) {
         state.apply(&plan, &record(offset, entry)).expect("no overflow");
@@ -75,6 +75,28 @@ fn each_grain_has_a_lateness_of_its_own() {
     let counts = Grain::ALL.map(|grain| count_at(grain).unwrap_or(0));
     assert_eq!(counts[Grain::Second.index()], 2);
     assert!(counts.is_sorted(), "coarser windows are open for longer: {counts:?}");
+}
+
+#[test]
+fn what_redis_keeps_no_more_is_only_for_clickhouse() {
+    let mut plan = plan(20, 100);
+    let [hour, day] = [1_u64, 24].map(|hours| Duration::from_secs(hours * 3600));
+    plan.rules.redis_retention = PerGrain::new([hour, hour, hour, hour, day]).expect("ascending");
+    let mut state = PartitionState::default();
+    // BASE is half an hour before an hour's and a day's end.
+    state.set_wall_time(EventTime::from_millis(BASE_MS + 91 * MINUTE_MS));
+    state.apply(&plan, &record(0, &at(1, BASE_MS))).expect("no overflow");
+    state.fold(&plan).expect("no overflow");
+    let mut grains = |sink| -> Vec<Grain> {
+        state
+            .take_changed(sink)
+            .into_iter()
+            .filter(|cell| cell.series.rollup == "total")
+            .map(|cell| cell.window.grain)
+            .collect()
+    };
+    assert_eq!(grains(Sink::Redis), [Grain::Day]);
+    assert_eq!(grains(Sink::ClickHouse), Grain::KEPT);
 }
 
 #[test]

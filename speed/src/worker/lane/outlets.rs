@@ -1,19 +1,20 @@
-//! The driver's ends of the channels to the sinks and to the snapshots.
+//! A lane's ends of the channels to the sinks and to the snapshots.
 
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::worker::sinks::{PartitionFlush, Report};
+use crate::worker::sinks::Flush;
 use crate::worker::snapshots::Capture;
 use crate::worker::windows::Sink;
 
 /// The way to one sink. It takes one batch at a time.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    batches: Sender<Vec<PartitionFlush>>,
+    batches: Sender<Flush>,
     interval: Duration,
+    /// How many intervals lie between two batches.
+    pace: u32,
     /// When the last batch was handed over; `None` where the next one is wanted at once.
     sent_at: Option<Instant>,
     /// Since when it has a batch that it did not answer yet.
@@ -25,21 +26,26 @@ pub(crate) struct Outlet {
 pub(crate) struct Gone;
 
 impl Outlet {
-    pub(crate) fn new(batches: Sender<Vec<PartitionFlush>>, interval: Duration) -> Self {
-        Self { batches, interval, sent_at: None, busy_since: None }
+    pub(crate) fn new(batches: Sender<Flush>, interval: Duration) -> Self {
+        Self { batches, interval, pace: 1, sent_at: None, busy_since: None }
     }
 
     pub(crate) fn is_free(&self) -> bool {
         self.busy_since.is_none()
     }
 
-    /// Whether it is free and its interval, so many times over, has passed.
-    pub(crate) fn is_due(&self, now: Instant, pace: u32) -> bool {
-        self.is_free() && self.due(now, pace) <= now
+    /// How many intervals are to lie between two batches.
+    pub(crate) fn set_pace(&mut self, pace: u32) {
+        self.pace = pace;
     }
 
-    fn due(&self, now: Instant, pace: u32) -> Instant {
-        self.sent_at.map_or(now, |at| at + self.interval * pace)
+    /// Whether it is free and its time has come.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.is_free() && self.due(now) <= now
+    }
+
+    fn due(&self, now: Instant) -> Instant {
+        self.sent_at.map_or(now, |at| at + self.interval * self.pace)
     }
 
     /// Whether the sink's task has ended, which it only does when the worker ends.
@@ -57,9 +63,9 @@ impl Outlet {
     }
 
     /// Hands a batch over; an empty one is not worth the way.
-    pub(crate) fn send(&mut self, batch: Vec<PartitionFlush>, now: Instant) -> Result<(), Gone> {
+    pub(crate) fn send(&mut self, batch: Flush, now: Instant) -> Result<(), Gone> {
         self.sent_at = Some(now);
-        if batch.is_empty() {
+        if batch.parts.is_empty() {
             return Ok(());
         }
         // There is room for one, and the one before was answered.
@@ -74,7 +80,6 @@ pub(crate) struct Outlets {
     pub(crate) redis: Outlet,
     pub(crate) clickhouse: Outlet,
     pub(crate) captures: Sender<Capture>,
-    pub(crate) reports: Receiver<Report>,
 }
 
 impl Outlets {
@@ -86,8 +91,8 @@ impl Outlets {
     }
 
     /// When the next flush is due; a busy sink is asked again after its answer.
-    pub(crate) fn next_due(&self, now: Instant, pace: u32) -> Instant {
+    pub(crate) fn next_due(&self, now: Instant) -> Instant {
         let free = [&self.redis, &self.clickhouse].into_iter().filter(|outlet| outlet.is_free());
-        free.map(|outlet| outlet.due(now, pace)).min().unwrap_or(now + Duration::from_secs(1))
+        free.map(|outlet| outlet.due(now)).min().unwrap_or(now + Duration::from_secs(1))
     }
 }
