@@ -104,6 +104,8 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                 let config = reckon_serving::Config {
                     redis: settings.redis.clone(),
                     clickhouse: settings.clickhouse.clone(),
+                    lake: settings.lake.clone(),
+                    raw_retention: settings.raw.retention,
                     kafka: settings.kafka.clone(),
                     catalog: catalog.clone(),
                     tuning: settings.serve.clone(),

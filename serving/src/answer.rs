@@ -27,7 +27,8 @@ pub(crate) struct Answer {
     pub(crate) grain: String,
     /// The zone that days are in.
     pub(crate) time_zone: String,
-    /// The rollup that was read; more than one, separated by `;`, where a formula needs them.
+    /// The rollup that was read; more than one, separated by `;`, where a formula needs them; if there is none, the
+    /// properties that were read of single events.
     pub(crate) rollup: String,
     /// The first instant answered: what was asked for, widened to whole windows.
     #[schema(value_type = String, format = DateTime)]
@@ -186,7 +187,7 @@ pub(crate) struct Coverage {
     /// The first instant after it.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) to: Timestamp,
-    /// `batch` or `speed`.
+    /// `batch` or `speed`; for questions that no rollup answers `lake` or `raw`.
     pub(crate) layer: LayerName,
     /// `settled`, `restated`, `closed` or `provisional`.
     #[schema(value_type = String)]
@@ -196,6 +197,9 @@ pub(crate) struct Coverage {
     pub(crate) as_of: Option<Timestamp>,
     /// The settlement runs behind it, at most ten.
     pub(crate) run_ids: Vec<String>,
+    /// The version of the lake that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lake_version: Option<u64>,
 }
 
 /// A layer's name.
@@ -206,6 +210,10 @@ pub(crate) enum LayerName {
     Batch,
     /// Counted while it streamed.
     Speed,
+    /// Counted for this question, from the single events of the lake.
+    Lake,
+    /// Counted for this question, from the single events of the last days.
+    Raw,
 }
 
 /// A part of the range that was not counted.

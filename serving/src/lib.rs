@@ -8,7 +8,9 @@
 mod access;
 mod answer;
 mod exact;
+mod funnel;
 mod heat;
+mod lake;
 mod live;
 mod merge;
 mod problem;
@@ -29,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::lake::Lake;
 use crate::live::Hub;
 use crate::query::Evaluator;
 use crate::routes::App;
@@ -45,6 +48,10 @@ pub struct Config {
     pub redis: Redis,
     /// The store of cells, drift and settlements; read only.
     pub clickhouse: ClickHouse,
+    /// The store of every event there ever was; read only.
+    pub lake: reckon_schemas::stores::Lake,
+    /// For how long ClickHouse keeps raw events, by the log's time.
+    pub raw_retention: Duration,
     /// For the name of the topic whose progress is told; the log itself is not read.
     pub kafka: Kafka,
     /// Tenants, their metrics and their keys.
@@ -68,6 +75,9 @@ pub enum Error {
     /// An address in the configuration cannot be used as one; correct it.
     #[error("redis.url: {0}")]
     RedisUrl(String),
+    /// The engine that reads the lake cannot be set up, for instance because there is no place for temporary files.
+    #[error("the lake's engine: {0}")]
+    Lake(String),
     /// The listener broke; start again.
     #[error("the listener: {0}")]
     Listener(#[from] std::io::Error),
@@ -84,10 +94,17 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         Bounds { rows_max: tuning.rows_max, query_timeout: tuning.query_timeout, redis_timeout: tuning.redis_timeout };
     let stores = Stores::new(&config.clickhouse, &config.redis, config.kafka.topics.events, bounds)
         .map_err(|error| Error::RedisUrl(error.to_string()))?;
+    let limits = lake::Limits {
+        rows_max: tuning.lake_rows_max,
+        memory_bytes: tuning.lake_memory_bytes,
+        numbers_max: tuning.rows_max,
+        cache_numbers: tuning.lake_cache_numbers,
+    };
+    let lake = Lake::new(config.lake, limits).map_err(|error| Error::Lake(error.to_string()))?;
     let announcements = stores.redis.client().clone();
     let access = Arc::new(Access::new(config.catalog, tuning.queries_per_second_max));
     let tenants = access.tenant_ids().cloned().collect();
-    let evaluator = Evaluator::new(stores, tuning.clone());
+    let evaluator = Evaluator::new(stores, lake, config.raw_retention, tuning.clone());
     // Ends with this function, also if the listener breaks.
     let stop = shutdown.child_token();
     let _stop_on_return = stop.clone().drop_guard();

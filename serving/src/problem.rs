@@ -54,6 +54,13 @@ impl Problem {
         Self::not_answerable("from", detail)
     }
 
+    /// Single events are read within limits on rows, memory and time.
+    pub(crate) fn over_limit() -> Self {
+        let detail = "no rollup answers this question, so it reads single events, and more of them than its limits on \
+                      rows, memory and time allow: ask for a shorter range, fewer values, or declare a rollup";
+        Self::not_answerable("from", detail)
+    }
+
     pub(crate) fn unreadable_query(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "The query string cannot be read", detail)
     }

@@ -33,6 +33,27 @@ pub struct Tuning {
     /// The time limit of one request to Redis, after which the answer is made without it.
     #[serde(with = "humantime_serde")]
     pub redis_timeout: Duration,
+    /// The most questions that read single events at the same time, on this node; others wait within their time limit.
+    pub events_evaluations_max: usize,
+    /// The most raw events that ClickHouse reads for one question.
+    pub raw_rows_max: u64,
+    /// The most memory that ClickHouse uses for one question about raw events, in bytes.
+    pub raw_memory_bytes: u64,
+    /// The longest range that is answered from the lake's single events, unless exact users are asked for.
+    #[serde(with = "humantime_serde")]
+    pub lake_range_max: Duration,
+    /// The longest range that exact users are counted for from the lake.
+    #[serde(with = "humantime_serde")]
+    pub exact_range_max: Duration,
+    /// The most deliveries that a tenant's lake may have for its single events to be read for a question.
+    pub lake_rows_max: u64,
+    /// The most memory that all questions to the lake use together, in bytes; what can be sorted on disk is.
+    pub lake_memory_bytes: usize,
+    /// The most numbers of answers from the lake that are kept for when they are asked for again.
+    pub lake_cache_numbers: u64,
+    /// The time limit of one question that reads single events, waiting included.
+    #[serde(with = "humantime_serde")]
+    pub events_timeout: Duration,
     /// The most requests per second and tenant, as a sustained rate and as a burst.
     pub queries_per_second_max: u32,
     /// The most live clients per tenant.
@@ -66,6 +87,15 @@ impl Default for Tuning {
             evaluations_max: 8,
             query_timeout: Duration::from_secs(10),
             redis_timeout: Duration::from_secs(1),
+            events_evaluations_max: 2,
+            raw_rows_max: 200_000_000,
+            raw_memory_bytes: 2 << 30,
+            lake_range_max: Duration::from_hours(90 * 24),
+            exact_range_max: Duration::from_hours(366 * 24),
+            lake_rows_max: 500_000_000,
+            lake_memory_bytes: 1 << 30,
+            lake_cache_numbers: 1_000_000,
+            events_timeout: Duration::from_secs(30),
             queries_per_second_max: 50,
             live_clients_max: 100,
             live_queries_max: 32,

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod purchases;
 pub mod raw;
 pub mod s3;
+pub mod shop;
 pub mod stack;
 pub mod world;
 

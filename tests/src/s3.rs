@@ -39,7 +39,7 @@ impl Fault {
 }
 
 /// What `deploy/local/install --with-tests` installed.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let cache = std::env::var_os("RECKON_CACHE").map(PathBuf::from).or_else(|| {
         let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));

@@ -6,6 +6,8 @@ mod close;
 mod collect;
 #[path = "contracts/conservation.rs"]
 mod conservation;
+#[path = "contracts/deep/mod.rs"]
+mod deep;
 #[path = "contracts/drill_down.rs"]
 mod drill_down;
 #[path = "contracts/expire.rs"]

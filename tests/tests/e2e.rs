@@ -2,3 +2,5 @@
 
 #[path = "e2e/grocer.rs"]
 mod grocer;
+#[path = "e2e/questions.rs"]
+mod questions;

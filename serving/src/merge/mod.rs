@@ -37,16 +37,25 @@ pub(crate) struct Cell {
     pub(crate) tally: Tally,
 }
 
+/// Tallies of unions, by piece of the plan (`None`: the whole range) and group (`None`: all groups).
+pub(crate) type Unions = HashMap<(Option<usize>, Option<Key>), Tally>;
+
 /// Everything that was read for one answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counted {
-    pub(crate) batch: Vec<Cell>,
-    pub(crate) speed: Vec<Cell>,
-    /// Tallies of unions that were made where the data is, by piece of the plan (`None`: the whole range) and group
-    /// (`None`: all groups); they take precedence over adding up.
-    pub(crate) unions: HashMap<(Option<usize>, Option<Key>), Tally>,
+    /// The cells of each layer.
+    pub(crate) layers: Vec<(Layer, Vec<Cell>)>,
+    /// The unions that were made where the data is; they take precedence over adding up.
+    pub(crate) unions: Unions,
     /// What nothing is.
     pub(crate) zero: Tally,
+}
+
+impl Counted {
+    /// How many numbers were read.
+    pub(crate) fn len(&self) -> usize {
+        self.layers.iter().map(|(_, cells)| cells.len()).sum::<usize>() + self.unions.len()
+    }
 }
 
 /// One group of an answer.
@@ -70,14 +79,13 @@ pub(crate) struct Merged {
     pub(crate) groups: Vec<Group>,
 }
 
-/// Merges what both layers counted. Cells of windows that the plan gives to the other layer are left out.
+/// Merges what the layers counted. Cells of windows that the plan gives to another layer are left out.
 ///
 /// # Errors
 /// [`MergeError`].
 pub(crate) fn merge(plan: &Plan, counted: Counted) -> Result<Merged, MergeError> {
-    let Counted { batch, speed, unions, zero } = counted;
+    let Counted { layers, unions, zero } = counted;
     let mut points: BTreeMap<Key, BTreeMap<usize, Tally>> = BTreeMap::new();
-    let layers = [(Layer::Batch, batch), (Layer::Speed, speed)];
     for (layer, cell) in layers.into_iter().flat_map(|(layer, cells)| cells.into_iter().map(move |cell| (layer, cell)))
     {
         let Some(position) = plan.position(cell.window_start, layer) else { continue };

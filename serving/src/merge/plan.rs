@@ -9,11 +9,17 @@ use reckon_schemas::settlement::{self, State};
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, Window};
 
-/// Which of the two counts a number comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a number comes from, in the order in which they follow each other in a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Layer {
+    /// Cells that were counted from the lake and settled.
     Batch,
+    /// Cells that were counted while the events streamed.
     Speed,
+    /// Single events of the lake.
+    Lake,
+    /// Single events of the last days.
+    Raw,
 }
 
 /// One settled day, as the newest settlement row says.
@@ -25,6 +31,10 @@ pub(crate) struct SettledDay {
     pub(crate) run_id: Arc<str>,
     pub(crate) state: State,
     pub(crate) settled_at: Timestamp,
+    /// How many deliveries it was counted from.
+    pub(crate) deliveries: u64,
+    /// The version of the lake that it was counted from.
+    pub(crate) lake_version: u64,
 }
 
 /// Everything that is settled for a tenant, read at one moment: all that is read afterwards for the same answer is
@@ -46,10 +56,15 @@ impl Settlements {
         self.horizon
     }
 
-    /// The days that share an instant with the window, as positions.
-    fn overlapping(&self, window: &Window) -> Range<usize> {
-        let first = self.days.partition_point(|day| day.end <= window.start);
-        let last = self.days.partition_point(|day| day.start < window.end);
+    /// The days that share an instant with a range.
+    pub(crate) fn days_in(&self, from: EventTime, to: EventTime) -> &[SettledDay] {
+        &self.days[self.overlapping(from, to)]
+    }
+
+    /// The same as positions.
+    fn overlapping(&self, from: EventTime, to: EventTime) -> Range<usize> {
+        let first = self.days.partition_point(|day| day.end <= from);
+        let last = self.days.partition_point(|day| day.start < to);
         first..last.max(first)
     }
 }
@@ -57,7 +72,7 @@ impl Settlements {
 /// Where a number comes from and whether it can still change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Provenance {
-    /// `None` if both layers contributed.
+    /// `None` if more than one contributed.
     pub(crate) layer: Option<Layer>,
     pub(crate) state: State,
     /// When the newest of what it is made of was written.
@@ -91,6 +106,28 @@ pub(crate) struct Plan {
     windows: Vec<PlannedWindow>,
     pieces: Vec<Piece>,
     counted_at: Option<Timestamp>,
+    events: Events,
+}
+
+/// What stands behind an answer from single events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events {
+    /// Windows that begin here or later are answered from raw events, all others from the lake.
+    pub(crate) raw_from: Option<EventTime>,
+    /// When the newest raw event arrived.
+    pub(crate) raw_at: Option<Timestamp>,
+    /// The lake that is read, if it is.
+    pub(crate) lake: Option<LakeState>,
+}
+
+/// One version of the lake, held against what is settled.
+#[derive(Clone, Debug)]
+pub(crate) struct LakeState {
+    pub(crate) version: u64,
+    /// When it was committed.
+    pub(crate) committed_at: Option<Timestamp>,
+    /// Days up to the horizon of which the version holds other deliveries than their settlement was counted from.
+    pub(crate) differing: Vec<(EventTime, EventTime)>,
 }
 
 impl Plan {
@@ -100,18 +137,29 @@ impl Plan {
     /// nothing in it.
     pub(crate) fn new(windows: &[Window], settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
         let windows = windows.iter().map(|window| planned(*window, &settlements)).collect();
-        Self::of(windows, settlements, counted_at)
+        Self::of(windows, settlements, counted_at, Events::default())
     }
 
     /// The same where speed answers everything, because batch does not count it.
     pub(crate) fn of_speed(windows: &[Window], settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
         let windows = windows.iter().copied().map(provisional).collect();
-        Self::of(windows, settlements, counted_at)
+        Self::of(windows, settlements, counted_at, Events::default())
     }
 
-    fn of(windows: Vec<PlannedWindow>, settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
+    /// The same where single events are read, because no rollup has the answer.
+    pub(crate) fn of_events(windows: &[Window], settlements: Settlements, events: Events) -> Self {
+        let windows = windows.iter().map(|window| from_events(*window, &settlements, &events)).collect();
+        Self::of(windows, settlements, None, events)
+    }
+
+    fn of(
+        windows: Vec<PlannedWindow>,
+        settlements: Settlements,
+        counted_at: Option<Timestamp>,
+        events: Events,
+    ) -> Self {
         let pieces = pieces(&windows);
-        let plan = Self { settlements, windows, pieces, counted_at };
+        let plan = Self { settlements, windows, pieces, counted_at, events };
         plan.assert_covered();
         plan
     }
@@ -138,13 +186,25 @@ impl Plan {
         (self.windows[index].layer == layer).then_some(index)
     }
 
-    /// The windows of one layer; batch's come first, because the horizon is one instant.
+    /// The version of the lake whose events are read.
+    pub(crate) fn lake_version(&self) -> Option<u64> {
+        self.events.lake.as_ref().map(|lake| lake.version)
+    }
+
+    /// Whether single events answer.
+    pub(crate) fn reads_events(&self) -> bool {
+        self.events.raw_from.is_some() || self.events.lake.is_some()
+    }
+
+    /// Whether raw events are asked for and there are none at all, of any kind.
+    pub(crate) fn lacks_raw_events(&self) -> bool {
+        self.events.raw_at.is_none() && !self.windows_of(Layer::Raw).is_empty()
+    }
+
+    /// The windows of one layer, which follow each other: between two layers there is one border.
     pub(crate) fn windows_of(&self, layer: Layer) -> Range<usize> {
-        let border = self.windows.partition_point(|planned| planned.layer == Layer::Batch);
-        match layer {
-            Layer::Batch => 0..border,
-            Layer::Speed => border..self.windows.len(),
-        }
+        let start = self.windows.partition_point(|planned| planned.layer < layer);
+        start..self.windows.partition_point(|planned| planned.layer <= layer)
     }
 
     /// The time from the start of the first of these windows to the end of the last; `None` if there are none.
@@ -176,11 +236,15 @@ impl Plan {
         let settled_at = days.iter().map(|day| day.settled_at).max();
         let state = self.windows[windows.clone()].iter().map(|planned| planned.state);
         let state = state.reduce(weaker).unwrap_or(State::Provisional);
-        let (layer, as_of) = match (batch.is_empty(), batch == windows) {
-            (true, _) => (Some(Layer::Speed), self.counted_at),
-            (false, true) => (Some(Layer::Batch), settled_at.or_else(|| self.first_settled_at())),
-            (false, false) => (None, settled_at.max(self.counted_at)),
+        let written_at = |layer| match layer {
+            Layer::Batch => settled_at.or_else(|| self.first_settled_at()),
+            Layer::Speed => self.counted_at,
+            Layer::Lake => self.events.lake.as_ref().and_then(|lake| lake.committed_at),
+            Layer::Raw => self.events.raw_at,
         };
+        let (first, last) = self.layers_of(windows);
+        let layer = (first == last).then_some(first);
+        let as_of = written_at(first).max(written_at(last));
         Provenance { layer, state, as_of, run_ids }
     }
 
@@ -194,6 +258,15 @@ impl Plan {
             all.run_ids.extend(one.run_ids.into_iter().filter(|run| !all.run_ids.contains(run)).collect::<Vec<_>>());
             all
         })
+    }
+
+    /// The layers of the first and the last of these windows.
+    fn layers_of(&self, windows: Range<usize>) -> (Layer, Layer) {
+        match &self.windows[windows] {
+            [] => (Layer::Speed, Layer::Speed),
+            [one] => (one.layer, one.layer),
+            [first, .., last] => (first.layer, last.layer),
+        }
     }
 
     fn first_settled_at(&self) -> Option<Timestamp> {
@@ -233,9 +306,21 @@ fn planned(window: Window, settlements: &Settlements) -> PlannedWindow {
     if !is_settled {
         return provisional(window);
     }
-    let days = settlements.overlapping(&window);
+    let days = settlements.overlapping(window.start, window.end);
     let state = settlements.days[days.clone()].iter().map(|day| day.state).reduce(weaker);
     PlannedWindow { window, layer: Layer::Batch, state: state.unwrap_or(State::Settled), days }
+}
+
+/// A window of the lake is as certain as its settlement if the lake still holds what that was counted from.
+fn from_events(window: Window, settlements: &Settlements, events: &Events) -> PlannedWindow {
+    if events.raw_from.is_some_and(|from| window.start >= from) {
+        return PlannedWindow { layer: Layer::Raw, ..provisional(window) };
+    }
+    let differing = events.lake.iter().flat_map(|lake| &lake.differing);
+    let differs = differing.into_iter().any(|(from, to)| *from < window.end && window.start < *to);
+    let settled = planned(window, settlements);
+    let state = if differs { State::Provisional } else { settled.state };
+    PlannedWindow { layer: Layer::Lake, state, days: 0..0, ..settled }
 }
 
 fn pieces(windows: &[PlannedWindow]) -> Vec<Piece> {

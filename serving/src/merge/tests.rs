@@ -10,7 +10,7 @@ use reckon_schemas::sketch::Sketch;
 use reckon_schemas::time::Zone;
 use reckon_schemas::window::{Grain, Window};
 
-use super::plan::{SettledDay, Settlements};
+use super::plan::{Events, LakeState, SettledDay, Settlements};
 use super::*;
 
 const ZONES: [&str; 4] = ["UTC", "America/New_York", "Asia/Kolkata", "America/Sao_Paulo"];
@@ -30,6 +30,8 @@ fn settled(offset: i64, state: State, zone: &Zone) -> SettledDay {
         run_id: Arc::from(format!("run {offset}")),
         state,
         settled_at: Timestamp::UNIX_EPOCH,
+        deliveries: 0,
+        lake_version: 0,
     }
 }
 
@@ -48,7 +50,7 @@ fn cells(windows: &[Window], factor: i128) -> Vec<Cell> {
 }
 
 fn counted(batch: Vec<Cell>, speed: Vec<Cell>) -> Counted {
-    Counted { batch, speed, unions: HashMap::new(), zero: Tally::Sum(0) }
+    Counted { layers: vec![(Layer::Batch, batch), (Layer::Speed, speed)], unions: HashMap::new(), zero: Tally::Sum(0) }
 }
 
 proptest! {
@@ -135,6 +137,39 @@ fn the_provenance_of_a_sum_is_that_of_its_least_certain_part() {
     assert!(plan.provenance(3..4).run_ids.is_empty());
 }
 
+#[test]
+fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
+    let zone = Zone::UTC;
+    let windows: Vec<Window> =
+        Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(5)), &zone).collect();
+    let days = (0..4).map(|offset| settled(offset, State::Settled, &zone)).collect();
+    let differing = vec![(zone.day_start(day(1)), zone.day_end(day(1)))];
+    let events = Events {
+        raw_from: Some(zone.day_start(day(3))),
+        raw_at: Some(Timestamp::UNIX_EPOCH),
+        lake: Some(LakeState { version: 7, committed_at: Timestamp::from_second(9).ok(), differing }),
+    };
+    let plan = Plan::of_events(&windows, Settlements::new(days, &zone), events);
+    let said = plan.pieces().iter().map(|piece| (piece.layer, piece.state, piece.windows.clone()));
+    let expected = [
+        (Layer::Lake, State::Settled, 0..1),
+        (Layer::Lake, State::Provisional, 1..2),
+        (Layer::Lake, State::Settled, 2..3),
+        (Layer::Raw, State::Provisional, 3..5),
+    ];
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+    assert_eq!((plan.windows_of(Layer::Lake), plan.windows_of(Layer::Raw)), (0..3, 3..5));
+    assert!(plan.windows_of(Layer::Batch).is_empty() && plan.windows_of(Layer::Speed).is_empty());
+    let (settled, all) = (plan.provenance(0..1), plan.provenance(0..5));
+    assert_eq!(
+        (settled.layer, settled.state, settled.as_of),
+        (Some(Layer::Lake), State::Settled, Timestamp::from_second(9).ok())
+    );
+    assert_eq!((all.layer, all.state, all.as_of), (None, State::Provisional, settled.as_of));
+    assert_eq!(plan.position(windows[3].start, Layer::Raw), Some(3));
+    assert_eq!(plan.position(windows[3].start, Layer::Lake), None);
+}
+
 fn sketch(users: std::ops::Range<u32>) -> Sketch {
     let mut sketch = Sketch::new();
     users.for_each(|user| sketch.insert(&user.to_le_bytes()));
@@ -154,7 +189,7 @@ fn users_of_both_layers_are_united_and_not_added() {
     let keys = [Some(Vec::new()), None];
     let unions = keys.into_iter().map(|key| ((Some(0), key), whole.clone())).collect();
     let zero = Tally::sketched_users(Sketch::new());
-    let merged = merge(&plan, Counted { batch, speed, unions, zero }).expect("complete");
+    let merged = merge(&plan, Counted { unions, zero, ..counted(batch, speed) }).expect("complete");
     assert_eq!(merged.parts.iter().map(Tally::size).collect::<Vec<_>>(), [90, 70]);
     assert_eq!(merged.total, Tally::sketched_users(sketch(0..120)));
     assert_eq!(merged.groups[0].points[&1], Tally::exact_users(60));
@@ -165,7 +200,7 @@ fn users_without_a_union_are_an_error_and_not_a_wrong_number() {
     let (plan, windows) = plan_of_days(2, 2);
     let batch = windows.iter().map(|window| users_cell(window, Tally::exact_users(60))).collect();
     let zero = Tally::sketched_users(Sketch::new());
-    let counted = Counted { batch, speed: Vec::new(), unions: HashMap::new(), zero };
+    let counted = Counted { zero, ..counted(batch, Vec::new()) };
     assert_eq!(merge(&plan, counted).err(), Some(MergeError::Incomplete));
 }
 

@@ -27,6 +27,22 @@ pub(crate) enum Compared {
     Segments(Box<[Segment; 2]>),
 }
 
+impl Compared {
+    /// The questions that have to be answered, as far as their dimensions go.
+    pub(super) fn queries(&self, query: &Query) -> Vec<Query> {
+        match self {
+            Compared::Period(_) => vec![query.clone()],
+            Compared::Segments(segments) => {
+                let narrowed = |segment: &Segment| {
+                    let filters = query.filters.iter().chain(&segment.filters).cloned().collect();
+                    Query { filters, ..query.clone() }
+                };
+                segments.iter().map(narrowed).collect()
+            }
+        }
+    }
+}
+
 /// A set of conditions with a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Segment {

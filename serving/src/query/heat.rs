@@ -52,7 +52,8 @@ impl Evaluator {
             query.range = Range::between(now.plus_micros(-DEFAULT_SPAN_US), now.plus_micros(1));
         }
         let moment = Moment::new(now);
-        self.within_limits(Box::pin(self.heat(Asked { query: &query, tenant, moment: &moment }))).await
+        let reads_events = self.reads_events(&query, tenant);
+        self.within_limits(reads_events, Box::pin(self.heat(Asked { query: &query, tenant, moment: &moment }))).await
     }
 
     async fn heat(&self, asked: Asked<'_>) -> Result<HeatMap, Problem> {

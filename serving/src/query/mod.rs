@@ -1,22 +1,24 @@
 //! From a question to its answer: read the question ([`params`], or as a body [`question`]), look its names up
 //! ([`selection`]), plan, read what the plan needs ([`reading`]), merge ([`solve`]), and say it ([`wording`]). Beside
-//! them [`active`] and [`top`], which the speed layer alone can answer, and what is made of several answers:
-//! [`formula`] and [`compare`].
+//! them [`active`] and [`top`], which the speed layer alone can answer, [`events`] and [`funnels`], which no rollup can,
+//! and what is made of several answers: [`formula`] and [`compare`].
 
 mod active;
 mod compare;
+mod events;
 pub(crate) mod filter;
 pub(crate) mod formula;
+mod funnels;
 mod heat;
 pub(crate) mod params;
 pub(crate) mod question;
-mod range;
+pub(crate) mod range;
 mod reading;
 pub(crate) mod selection;
 mod shift;
 mod solve;
 mod top;
-mod wording;
+pub(crate) mod wording;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,11 +27,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::time::EventTime;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use self::params::{Bounds, Query};
 use self::question::Question;
 use crate::answer::Answer;
+use crate::lake::Lake;
 use crate::merge::plan::Settlements;
 use crate::merge::{Kept, MergeError};
 use crate::problem::Problem;
@@ -41,8 +44,13 @@ use crate::tuning::Tuning;
 #[derive(Clone)]
 pub(crate) struct Evaluator {
     stores: Stores,
+    lake: Lake,
+    /// For how long raw events are kept, by the log's time.
+    raw_retention: Duration,
     tuning: Arc<Tuning>,
     slots: Arc<Semaphore>,
+    /// The places of questions that read single events, which take long: they have places of their own.
+    event_slots: Arc<Semaphore>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
 }
@@ -81,9 +89,10 @@ impl Moment {
 }
 
 impl Evaluator {
-    pub(crate) fn new(stores: Stores, tuning: Arc<Tuning>) -> Self {
+    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
-        Self { stores, tuning, slots, redis_is_away: Arc::default() }
+        let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
+        Self { stores, lake, raw_retention, tuning, slots, event_slots, redis_is_away: Arc::default() }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -98,7 +107,7 @@ impl Evaluator {
         let moment = Moment::new(now);
         // On the heap: the state of all reads of an answer is large, and live queries hold one each.
         let answered = Box::pin(self.answer_one(Asked { query, tenant, moment: &moment }, None));
-        self.within_limits(answered).await
+        self.within_limits(self.reads_events(query, tenant), answered).await
     }
 
     /// The same, compared with what the question says.
@@ -109,13 +118,22 @@ impl Evaluator {
         let Some(compared) = &question.compared else { return self.answer(&question.query, tenant, now).await };
         let moment = Moment::new(now);
         let asked = Asked { query: &question.query, tenant, moment: &moment };
-        self.within_limits(Box::pin(self.answer_compared(asked, compared))).await
+        let reads_events = compared.queries(&question.query).iter().any(|query| self.reads_events(query, tenant));
+        self.within_limits(reads_events, Box::pin(self.answer_compared(asked, compared))).await
     }
 
-    async fn within_limits<T>(&self, answered: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-        let limit = self.tuning.query_timeout;
+    /// Within the time limit, and in a place for it. Questions that read single events take their places as they read.
+    async fn within_limits<T>(
+        &self,
+        reads_events: bool,
+        answered: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let limit = if reads_events { self.tuning.events_timeout } else { self.tuning.query_timeout };
         let answered = async {
-            let _slot = self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
+            let _slot = match reads_events {
+                true => None,
+                false => Some(self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?),
+            };
             answered.await
         };
         let answered = tokio::time::timeout(limit, answered).await;
@@ -138,6 +156,11 @@ impl Evaluator {
         let mut solved = self.solve(asked, metric).await?;
         let other = self.cut(asked, &mut solved, kept).await?;
         solved.say(asked, other.as_ref(), self.tuning.points_max)
+    }
+
+    /// A place for reading single events.
+    async fn event_slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.event_slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))
     }
 
     /// What is settled and what is counted at the moment of a question.
@@ -188,6 +211,10 @@ fn too_slow(limit: Duration) -> Problem {
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::TooMuch { .. } => Problem::too_much(),
+        StoreError::OverLimit { .. } => {
+            tracing::info!(%error, "a question was over a limit");
+            Problem::over_limit()
+        }
         StoreError::Unavailable { store, .. } => {
             tracing::warn!(%error, "a store is away");
             Problem::unavailable(format!("{store} does not answer"))

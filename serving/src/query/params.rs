@@ -26,6 +26,8 @@ pub(crate) struct Query {
     pub(crate) grain: Grain,
     pub(crate) by: Vec<String>,
     pub(crate) filters: BTreeSet<Filter>,
+    /// Whether distinct users are to be counted exactly, whatever that takes.
+    pub(crate) exact: bool,
     /// The most groups to name.
     pub(crate) limit: Option<usize>,
     pub(crate) range: Range,
@@ -41,6 +43,7 @@ pub(super) struct Written<'a> {
     pub(super) to: Option<&'a str>,
     pub(super) by: Vec<&'a str>,
     pub(super) filters: Vec<Filter>,
+    pub(super) exact: bool,
     pub(super) limit: Option<usize>,
     pub(super) page: Option<usize>,
     pub(super) cursor: Option<&'a str>,
@@ -48,8 +51,21 @@ pub(super) struct Written<'a> {
 
 impl Query {
     /// The parameters of a query string.
-    const KNOWN: [&'static str; 12] =
-        ["metric", "metric_text", "from", "to", "grain", "by", "filter", "not", "prefix", "limit", "page", "cursor"];
+    const KNOWN: [&'static str; 13] = [
+        "metric",
+        "metric_text",
+        "from",
+        "to",
+        "grain",
+        "by",
+        "filter",
+        "not",
+        "prefix",
+        "exact",
+        "limit",
+        "page",
+        "cursor",
+    ];
 
     /// Reads the parameters of a query string.
     ///
@@ -88,6 +104,7 @@ impl Query {
             to: text("to"),
             by: by.collect(),
             filters,
+            exact: truth("exact", text("exact"))?,
             limit: number("limit", text("limit"))?,
             page: number("page", text("page"))?,
             cursor: text("cursor"),
@@ -117,6 +134,7 @@ impl Query {
             grain: grain.parse().map_err(|error| Problem::invalid_parameter("grain", format!("{error}")))?,
             by: dimensions(&written.by)?,
             filters: filter::bounded(written.filters)?,
+            exact: written.exact,
             limit: written.limit,
             range: Range::parse(written.from, written.to, written.page, written.cursor)?,
         })
@@ -175,6 +193,10 @@ pub(super) fn known<const N: usize>(name: &str, all: &[&'static str; N]) -> Resu
 fn number(name: &'static str, text: Option<&str>) -> Result<Option<usize>, Problem> {
     let number = text.map(str::parse).transpose();
     number.map_err(|_| Problem::invalid_parameter(name, "write a whole number, 1 or more"))
+}
+
+fn truth(name: &'static str, text: Option<&str>) -> Result<bool, Problem> {
+    text.map_or(Ok(false), str::parse).map_err(|_| Problem::invalid_parameter(name, "write `true` or `false`"))
 }
 
 fn dimensions(names: &[&str]) -> Result<Vec<String>, Problem> {

@@ -39,6 +39,8 @@ pub(crate) struct WrittenQuestion {
     by: Vec<String>,
     /// Conditions, all of which have to hold.
     filters: Vec<WrittenFilter>,
+    /// Count distinct users exactly, from the lake's single events.
+    exact: bool,
     /// The most groups to name; the others are answered as `other`.
     limit: Option<usize>,
     /// Answer only so many windows, and say in `next` how to go on.
@@ -96,7 +98,8 @@ impl Question {
     /// # Errors
     /// 400 that names the field.
     pub(crate) fn read(written: &WrittenQuestion) -> Result<Self, Problem> {
-        let WrittenQuestion { metric, metric_text, from, to, grain, by, filters, limit, page, cursor, .. } = written;
+        let WrittenQuestion { metric, metric_text, from, to, grain, by, filters, exact, limit, page, cursor, .. } =
+            written;
         let texts = [metric, metric_text, from, to, grain, cursor].into_iter().flatten().chain(by);
         if texts.into_iter().any(|text| text.len() > VALUE_BYTES_MAX) {
             let detail = format!("a text in it is longer than {VALUE_BYTES_MAX} bytes");
@@ -110,6 +113,7 @@ impl Question {
             to: to.as_deref(),
             by: by.iter().map(String::as_str).collect(),
             filters: read_filters(filters)?,
+            exact: *exact,
             limit: *limit,
             page: *page,
             cursor: cursor.as_deref(),

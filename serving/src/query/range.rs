@@ -128,6 +128,19 @@ impl Range {
     }
 }
 
+/// A range as a body gives it, not widened to windows.
+///
+/// # Errors
+/// 400 that names the field.
+pub(crate) fn parse(
+    from: Option<&str>,
+    to: Option<&str>,
+    now: EventTime,
+    zone: &Zone,
+) -> Result<(EventTime, EventTime), Problem> {
+    Range::parse(from, to, None, None)?.borders(Grain::Hour, now, zone)
+}
+
 impl Moment {
     pub(super) fn at(self, zone: &Zone) -> EventTime {
         match self {

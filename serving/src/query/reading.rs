@@ -14,12 +14,10 @@ use super::{Evaluator, merge_problem, store_problem};
 use crate::merge::fresh::{FreshShares, Share};
 use crate::merge::plan::{Layer, Piece, Plan, SettledDay};
 use crate::merge::tally::{Tally, Users};
-use crate::merge::{Cell, Counted, Key};
+use crate::merge::{Cell, Counted, Key, Unions};
 use crate::problem::Problem;
 use crate::stores::StoreError;
 use crate::stores::progress::SpeedProgress;
-
-type Unions = HashMap<(Option<usize>, Option<Key>), Tally>;
 
 impl Evaluator {
     /// Reads both layers' cells, and for users the unions that cannot be made from them.
@@ -42,7 +40,7 @@ impl Evaluator {
         let (batch, unions) = batch.map_err(|error| store_problem(&error))?;
         let (speed, redis_error) = speed?;
         self.tell_about_redis(redis_error, notes);
-        Ok(Counted { batch, speed, unions, zero })
+        Ok(Counted { layers: vec![(Layer::Batch, batch), (Layer::Speed, speed)], unions, zero })
     }
 
     async fn read_batch(

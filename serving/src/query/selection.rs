@@ -13,7 +13,7 @@ use crate::merge::Key;
 use crate::problem::Problem;
 
 /// One metric's cells of one rollup and grain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
     pub(crate) tenant: TenantId,
     pub(crate) event: String,
@@ -36,16 +36,36 @@ impl Selection {
     /// Looks the query's names up. `None` if none of the tenant's rollups has all the dimensions, or what is to be summed.
     pub(crate) fn of_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Option<Self> {
         let is_summed = |unit: &Unit| matches!(unit, Unit::Currency(_)) || tenant.summed_properties().contains(unit);
-        let unit = metric.unit();
-        let rollup = smallest_rollup(query, tenant).filter(|_| unit.as_ref().is_none_or(is_summed))?;
-        let Metric { event, measure, .. } = metric.clone();
+        let rollup = smallest_rollup(query, tenant).filter(|_| metric.unit().as_ref().is_none_or(is_summed))?;
+        Some(Self::over(rollup, query, metric, tenant))
+    }
+
+    /// The same of single events, whatever they are grouped and filtered by: properties, or `user_id`.
+    ///
+    /// # Errors
+    /// 422 if that is no name of a property, or there are too many.
+    pub(crate) fn of_events(query: &Query, metric: &Metric, tenant: &Tenant) -> Result<Self, Problem> {
+        let mut names: Vec<&String> = query.by.iter().collect();
+        for filter in &query.filters {
+            if !names.contains(&&filter.dimension) {
+                names.push(&filter.dimension);
+            }
+        }
+        let parameter = if query.by.is_empty() { "filter" } else { "by" };
+        let rollup = Rollup::new(names.into_iter().cloned());
+        let rollup = rollup.map_err(|error| Problem::not_answerable(parameter, error.to_string()))?;
+        Ok(Self::over(rollup, query, metric, tenant))
+    }
+
+    fn over(rollup: Rollup, query: &Query, metric: &Metric, tenant: &Tenant) -> Self {
+        let (unit, Metric { event, measure, .. }) = (metric.unit(), metric.clone());
         let position = |dimension: &String| rollup.dimensions().iter().position(|other| other == dimension);
         let by = query.by.iter().filter_map(position).collect();
         let filters = query.filters.iter();
         let filters = filters.filter_map(|filter| Some((position(&filter.dimension)?, filter.test.clone()))).collect();
         let (tenant, grain) = (tenant.id.clone(), query.grain);
         let (except, except_by) = (Vec::new(), Vec::new());
-        Some(Self { tenant, event, measure, unit, rollup, grain, by, filters, except, except_by })
+        Self { tenant, event, measure, unit, rollup, grain, by, filters, except, except_by }
     }
 
     /// The same cells, not grouped.
@@ -89,22 +109,6 @@ impl Selection {
             _ => "events",
         }
     }
-}
-
-/// What to tell the client of a question that no rollup answers.
-pub(super) fn no_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Problem {
-    let rollups = tenant.counted_rollups();
-    if smallest_rollup(query, tenant).is_some() {
-        let property = metric.property.as_deref().unwrap_or_default();
-        let detail = format!("{property:?} is not summed: no metric of the catalog has the measure `sum` of it");
-        return Problem::not_answerable("metric", detail);
-    }
-    let names: Vec<&str> = rollups.iter().map(Rollup::name).collect();
-    let parameter = if query.by.is_empty() { "filter" } else { "by" };
-    Problem::not_answerable(
-        parameter,
-        format!("no rollup has all of these dimensions; there are: {}", names.join("; ")),
-    )
 }
 
 /// Dimensions that are not asked for are added up, so any rollup that has the others will do; the one with the

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use reckon_schemas::catalog::{Measure, Metric};
 
 use super::active::Active;
+use super::events::is_exact;
 use super::params::Bounds;
-use super::selection::{Selection, no_rollup};
+use super::selection::Selection;
 use super::wording::{self, Context};
 use super::{Asked, Evaluator, Standing, merge_problem};
 use crate::answer::Answer;
@@ -42,8 +43,9 @@ impl Evaluator {
 
     async fn solve_cells(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
         let Asked { query, tenant, moment } = asked;
-        let selection = Selection::of_rollup(query, metric, tenant);
-        let selection = selection.ok_or_else(|| no_rollup(query, metric, tenant))?;
+        let Some(selection) = Selection::of_rollup(query, metric, tenant).filter(|_| !is_exact(query, metric)) else {
+            return self.solve_events(asked, metric).await;
+        };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, self.bounds())?;
         let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
@@ -104,9 +106,12 @@ impl Evaluator {
         }
         let named = solved.merged.groups.iter().map(|group| group.key.clone()).collect();
         let selection = solved.selection.other_than(named);
-        let Standing { redis_error, progress, .. } = self.standing_of(asked).await?;
-        let counted =
-            self.read(&selection, &solved.plan, asked.tenant, &progress, redis_error, &mut Vec::new()).await?;
+        let counted = if solved.plan.reads_events() {
+            self.count_events(&selection, &solved.plan).await?
+        } else {
+            let Standing { redis_error, progress, .. } = self.standing_of(asked).await?;
+            self.read(&selection, &solved.plan, asked.tenant, &progress, redis_error, &mut Vec::new()).await?
+        };
         let Merged { total, parts, mut groups } =
             merge(&solved.plan, counted).map_err(|error| merge_problem(&error))?;
         let points = groups.pop().map_or_else(BTreeMap::new, |group| group.points);

@@ -55,7 +55,7 @@ pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Ans
         watermark: progress.watermark().map(EventTime::to_timestamp),
         computed_at: now,
         speed_lag_ms: progress.lag_ms(now),
-        coverage: words.coverage(),
+        coverage: coverage(plan),
         gaps: gaps(plan, progress.is_empty()),
         notes: solved.notes.clone(),
         truncated: solved.is_truncated,
@@ -119,19 +119,6 @@ impl<'a> Words<'a> {
         pieces.zip(tallies).map(part).collect()
     }
 
-    fn coverage(&self) -> Vec<Coverage> {
-        let pieces = self.plan.pieces().iter().zip(&self.pieces);
-        let said = pieces.map(|(piece, provenance)| Coverage {
-            from: piece.from.to_timestamp(),
-            to: piece.to.to_timestamp(),
-            layer: layer_name(piece.layer),
-            state: piece.state,
-            as_of: provenance.as_of,
-            run_ids: provenance.run_ids.iter().take(RUN_IDS_MAX).map(ToString::to_string).collect(),
-        });
-        said.collect()
-    }
-
     fn number(&self, provenance: &Provenance, tally: &Tally) -> Number {
         number(self.selection, provenance, tally)
     }
@@ -168,20 +155,40 @@ pub(super) fn number(selection: &Selection, provenance: &Provenance, tally: &Tal
     }
 }
 
-/// Provisional windows of which the speed layer has never said anything are not zero, they are unknown.
-fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
-    let span = plan.span(plan.windows_of(Layer::Speed)).filter(|_| nothing_counted);
-    let gap = |(from, to): (EventTime, EventTime)| Gap {
-        from: from.to_timestamp(),
-        to: to.to_timestamp(),
-        reason: "not settled yet, and the speed layer has not counted anything yet".to_owned(),
+/// Which layer answers which part of the range.
+pub(crate) fn coverage(plan: &Plan) -> Vec<Coverage> {
+    let said = plan.pieces().iter().map(|piece| {
+        let provenance = plan.provenance(piece.windows.clone());
+        Coverage {
+            from: piece.from.to_timestamp(),
+            to: piece.to.to_timestamp(),
+            layer: layer_name(piece.layer),
+            state: piece.state,
+            as_of: provenance.as_of,
+            run_ids: provenance.run_ids.iter().take(RUN_IDS_MAX).map(ToString::to_string).collect(),
+            lake_version: plan.lake_version().filter(|_| piece.layer == Layer::Lake),
+        }
+    });
+    said.collect()
+}
+
+/// Windows of which the layer that is to answer has never said anything are not zero, they are unknown.
+pub(crate) fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
+    let gap = |layer, is_missing: bool, reason: &str| {
+        let (from, to) = plan.span(plan.windows_of(layer)).filter(|_| is_missing)?;
+        Some(Gap { from: from.to_timestamp(), to: to.to_timestamp(), reason: reason.to_owned() })
     };
-    span.map(gap).into_iter().collect()
+    let uncounted = "not settled yet, and the speed layer has not counted anything yet";
+    let unread = "there are no raw events of these days: is `reckon raw` running?";
+    let gaps = [gap(Layer::Speed, nothing_counted, uncounted), gap(Layer::Raw, plan.lacks_raw_events(), unread)];
+    gaps.into_iter().flatten().collect()
 }
 
 const fn layer_name(layer: Layer) -> LayerName {
     match layer {
         Layer::Batch => LayerName::Batch,
         Layer::Speed => LayerName::Speed,
+        Layer::Lake => LayerName::Lake,
+        Layer::Raw => LayerName::Raw,
     }
 }

@@ -66,6 +66,10 @@ pub(crate) struct MetricAnswer {
 /// Each window of the range is answered by exactly one layer: batch up to the horizon, speed after it. At most 10,000
 /// windows, 100 groups (the largest) and 100,000 points by default.
 ///
+/// A dimension that no rollup has is a property of the events, or `user_id`: then single events are read, those of the
+/// last days in ClickHouse and older ones in the lake, for at most 90 days and within limits on rows, memory and time.
+/// `coverage` says so (`raw`, `lake`), and whether the numbers are as settled as the days are.
+///
 /// Two kinds of metrics are answered by the speed layer alone, and stay provisional. `active_users` is the number of
 /// distinct users of the last five minutes, up to this second: it takes no range, dimensions or filters. `top` has the
 /// most frequent values of its property as groups, the most frequent first, of windows of `5m`, `1h` or `1d` (at most
@@ -77,7 +81,7 @@ pub(crate) struct MetricAnswer {
         ("from" = Option<String>, Query, description = "The first instant: RFC 3339, or a date, which means its first instant in the tenant's zone. 24 hours before `to` by default, 5 minutes for `1s`; widened to whole windows"),
         ("to" = Option<String>, Query, description = "The first instant after the range, written likewise; now by default"),
         ("grain" = Option<String>, Query, description = "`1s`, `1m`, `5m`, `1h` (the default) or `1d`, the calendar day in the tenant's zone. Seconds are kept for ten minutes only, and never settled"),
-        ("by" = Option<String>, Query, description = "Dimensions to group by, separated by commas; some rollup of the catalog has to have them all"),
+        ("by" = Option<String>, Query, description = "Dimensions to group by, separated by commas: those of a rollup, or any property, or `user_id`"),
         ("filter" = Option<Vec<String>>, Query, description = "`dimension:value`, as often as needed: values of one dimension are alternatives, dimensions have to hold all"),
         ("not" = Option<Vec<String>>, Query, description = "`dimension:value` that it must not be, as often as needed"),
         ("prefix" = Option<Vec<String>>, Query, description = "`dimension:beginning` of the value, as often as needed: alternatives"),
@@ -86,6 +90,7 @@ pub(crate) struct MetricAnswer {
         ("page" = Option<usize>, Query, description = "Answer only so many windows, and say in `next` how to go on; see POST"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before, instead of `from` and `to`"),
         ("compare" = Option<String>, Query, description = "`previous` for the range of the same length before this one, or how much earlier: `7d`, `1mo`, `1y`, `36h`. Days and months are those of the calendar in the tenant's zone"),
+        ("exact" = Option<bool>, Query, description = "`true`: distinct users are counted from the lake's single events, exactly, over any range of up to a year"),
     ),
     responses(
         (status = 200, description = "The answer", content(
@@ -141,6 +146,10 @@ pub(crate) async fn live(
     given: Pairs,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&pairs(given)?)?;
+    if app.evaluator.reads_events(&query, &reader.0) {
+        let detail = "no rollup answers this question, and single events are not read again and again: ask /v1/query";
+        return Err(Problem::not_answerable("by", detail));
+    }
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let mut subscription = app.hub.subscribe(query, &reader.0)?;
     subscription.ready().await?;

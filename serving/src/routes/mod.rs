@@ -2,6 +2,7 @@
 
 mod accept;
 mod api;
+mod funnels;
 mod openapi;
 mod page;
 mod questions;
@@ -14,7 +15,7 @@ use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -54,8 +55,9 @@ impl FromRef<App> for Arc<Access> {
 /// Every route. `extra` are the documents of other parts' interfaces, shown together with this one's.
 pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     // Longer than a query's own limit, which answers with a problem document.
-    let time_max = app.tuning.query_timeout * 2;
+    let time_max = app.tuning.query_timeout.max(app.tuning.events_timeout) * 2;
     let answered_at_once = Router::new()
+        .route("/v1/funnels", post(funnels::funnels))
         .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
         .route("/v1/catalog", get(api::catalog))
         .route("/healthz", get(api::healthz))

@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, api, questions};
+use super::{App, api, funnels, questions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,7 +15,7 @@ use super::{App, api, questions};
         title = "Reckon",
         description = "Numbers that say where they come from: settled or provisional, exact or estimated, and how far off they can be."
     ),
-    paths(api::query, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
+    paths(api::query, funnels::funnels, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
     modifiers(&ReadKey),
     tags((name = "read", description = "Ask for numbers"), (name = "operate", description = "For probes"))
 )]
@@ -56,7 +56,15 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         let text = serde_json::to_string(&document(vec![])).expect("serialises");
-        for part in ["/v1/query", "/v1/live", "/v1/reconciliations/latest", "/v1/catalog", "read_key", "LiveMessage"] {
+        for part in [
+            "/v1/query",
+            "/v1/funnels",
+            "/v1/live",
+            "/v1/reconciliations/latest",
+            "/v1/catalog",
+            "read_key",
+            "LiveMessage",
+        ] {
             assert!(text.contains(part), "{part}");
         }
         let document = document(vec![]);

@@ -17,6 +17,19 @@ const TOO_MUCH: &[u32] = &[158, 396, 307];
 /// Exception codes that pass: tables not made yet (60, 81), timeouts (159, 160, 209), network (210), too many
 /// queries (202), memory (241), shutting down (236).
 const PASSING: &[u32] = &[60, 81, 159, 160, 202, 209, 210, 236, 241];
+/// For statements with limits of their own also: TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED.
+const OVER_LIMIT: &[u32] = &[158, 159, 160, 241, 307];
+
+/// What a statement that reads single events may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most rows that it reads.
+    pub(crate) rows_read_max: u64,
+    /// The most memory that it uses, in bytes.
+    pub(crate) memory_max: u64,
+    /// The most time that it takes.
+    pub(crate) time_max: Duration,
+}
 
 /// Reads from one database.
 #[derive(Clone)]
@@ -46,7 +59,12 @@ impl ClickHouse {
     /// A statement whose values are all bound by the server: `{name:Type}` in its text, [`Statement::bind`] for the
     /// value. The text is a constant of this program.
     pub(crate) fn statement(&self, sql: &'static str) -> Statement {
-        Statement { query: self.client.query_raw(sql), rows_max: self.rows_max, timeout: self.timeout }
+        Statement {
+            query: self.client.query_raw(sql),
+            rows_max: self.rows_max,
+            timeout: self.timeout,
+            is_limited: false,
+        }
     }
 
     /// Whether the server answers.
@@ -60,9 +78,19 @@ pub(crate) struct Statement {
     query: Query,
     rows_max: u64,
     timeout: Duration,
+    is_limited: bool,
 }
 
 impl Statement {
+    /// Keeps the statement within limits of its own.
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        let Limits { rows_read_max, memory_max, time_max } = limits;
+        let query = self.query.with_setting("max_rows_to_read", rows_read_max.to_string());
+        let query = query.with_setting("max_memory_usage", memory_max.to_string());
+        let query = query.with_setting("max_execution_time", time_max.as_secs().max(1).to_string());
+        Self { query, timeout: time_max, is_limited: true, ..self }
+    }
+
     /// Binds a parameter of the statement.
     pub(crate) fn bind(self, name: &'static str, value: impl Serialize) -> Self {
         Self { query: self.query.param(name, value), ..self }
@@ -72,7 +100,13 @@ impl Statement {
     pub(crate) async fn rows<T: RowOwned + RowRead>(self) -> Result<Vec<T>, StoreError> {
         match tokio::time::timeout(self.timeout, self.query.fetch_all::<T>()).await {
             Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(Error::BadResponse(text))) if self.is_limited && is_over_limit(&text) => {
+                Err(StoreError::OverLimit { store: STORE, problem: text })
+            }
             Ok(Err(error)) => Err(classify(&error, self.rows_max)),
+            Err(_) if self.is_limited => {
+                Err(StoreError::OverLimit { store: STORE, problem: format!("nothing within {:?}", self.timeout) })
+            }
             Err(_) => Err(unavailable(format!("nothing within {:?}", self.timeout))),
         }
     }
@@ -98,6 +132,10 @@ fn classify(error: &Error, rows_max: u64) -> StoreError {
         },
         other => broken(other.to_string()),
     }
+}
+
+fn is_over_limit(text: &str) -> bool {
+    exception_code(text).is_some_and(|code| OVER_LIMIT.contains(&code))
 }
 
 fn exception_code(text: &str) -> Option<u32> {

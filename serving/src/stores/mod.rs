@@ -4,6 +4,8 @@
 pub(crate) mod cells;
 pub(crate) mod clickhouse;
 pub(crate) mod progress;
+pub(crate) mod raw;
+pub(crate) mod raw_funnel;
 pub(crate) mod reconciliation;
 pub(crate) mod redis;
 pub(crate) mod settlements;
@@ -32,6 +34,14 @@ pub(crate) enum StoreError {
     TooMuch {
         /// The bound.
         rows_max: u64,
+    },
+    /// A question that reads single events reached a limit: asking for less helps.
+    #[error("{store}: over a limit: {problem}")]
+    OverLimit {
+        /// Which store.
+        store: &'static str,
+        /// Which limit, in its words.
+        problem: String,
     },
     /// The store and this build do not agree; an operator has to look.
     #[error("{store}: {problem}")]

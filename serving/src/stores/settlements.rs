@@ -16,7 +16,8 @@ use crate::merge::plan::{SettledDay, Settlements};
 
 const CURRENT: &str = "
     SELECT day, run_id, state, toUnixTimestamp64Micro(window_start) AS window_start,
-           toUnixTimestamp64Micro(window_end) AS window_end, toUnixTimestamp64Micro(last_settled_at) AS settled_at
+           toUnixTimestamp64Micro(window_end) AS window_end, toUnixTimestamp64Micro(last_settled_at) AS settled_at,
+           deliveries, lake_version
     FROM settlements_current WHERE tenant = {tenant:String} ORDER BY day";
 
 #[derive(Row, Deserialize)]
@@ -27,6 +28,8 @@ struct SettlementRow {
     window_start: i64,
     window_end: i64,
     settled_at: i64,
+    deliveries: u64,
+    lake_version: u64,
 }
 
 impl ClickHouse {
@@ -46,6 +49,8 @@ fn settled_day(row: SettlementRow) -> Result<SettledDay, StoreError> {
         run_id: Arc::from(row.run_id),
         state: row.state.parse::<State>().map_err(|error| broken(format!("a settlement's state: {error}")))?,
         settled_at: EventTime(row.settled_at).to_timestamp(),
+        deliveries: row.deliveries,
+        lake_version: row.lake_version,
     })
 }
 

@@ -11,6 +11,8 @@ use reckon_tests::stack::repository;
 use reckon_tests::{Stack, World, lake};
 use serde_json::Value;
 
+use crate::questions;
+
 /// What the slice's README says it is.
 const ROWS: u64 = 83_682;
 const TOTAL: &str = "253655.77";
@@ -19,7 +21,7 @@ const HOUSEHOLDS: u64 = 1_860;
 #[tokio::test(flavor = "multi_thread")]
 async fn three_weeks_of_purchases_settle_to_the_cent() -> Result<()> {
     let stack = Stack::shared()?;
-    let world = World::new(&stack)?;
+    let mut world = World::new(&stack)?;
     let data = repository().join("tests/fixtures/grocer");
     let dir = world.config().with_file_name("demo");
     let (data, dir) = (data.to_str().context("UTF-8")?, dir.to_str().context("UTF-8")?);
@@ -42,7 +44,8 @@ async fn three_weeks_of_purchases_settle_to_the_cent() -> Result<()> {
     let again = world.run(&["nightly"])?;
     ensure!(again.code == 99, "nothing changed, so there is nothing to do, but it was {}:\n{}", again.code, again.log);
 
-    days_equal_the_source(&world).await
+    days_equal_the_source(&world).await?;
+    questions::answers_equal_the_source(&mut world).await
 }
 
 /// `reckon reconcile` prints what is stored; its last line is JSON.

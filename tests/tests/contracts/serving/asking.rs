@@ -73,8 +73,8 @@ async fn a_body_that_is_no_question_is_refused_with_a_reason() -> Result<()> {
         (json!("revenue"), 400, ""),
         (json!({}), 400, "metric"),
         (Value::Array(vec![json!({"metric": "revenue"}); 17]), 400, "16"),
-        (json!({"metric": "revenue", "by": ["store"]}), 422, "department"),
-        (json!({"metric_text": "sum(quantity) / count(*) where event = 'purchase' and city = 'x'"}), 422, "department"),
+        (json!({"metric": "revenue", "by": ["total"]}), 422, "total"),
+        (json!({"metric_text": "sum(quantity) / count(*)", "by": ["a,b"]}), 422, "a,b"),
         (json!({"metric": "x".repeat(300_000)}), 413, "less"),
     ] {
         let (found, problem) = node.post(&scene.read_key, &body).await?;

@@ -107,6 +107,9 @@ impl Scene {
         let config = Config {
             redis: redis.clone(),
             clickhouse: clickhouse.clone(),
+            lake: stores::Lake::at("file:///nowhere"),
+            // All questions about single events are about raw ones; there is no lake.
+            raw_retention: Duration::from_secs(100 * 366 * 86_400),
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
             catalog: self.catalog.clone(),
             tuning: Tuning { live_interval: Duration::from_millis(50), ..Tuning::default() },

@@ -1,0 +1,210 @@
+//! Questions that no rollup answers: they read single events, those of the last days in ClickHouse and older ones in the
+//! lake, within limits of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckon_schemas::catalog::{Measure, Metric, Tenant};
+use reckon_schemas::time::EventTime;
+use reckon_schemas::window::{Grain, Window};
+
+use super::params::Query;
+use super::selection::Selection;
+use super::solve::Solved;
+use super::{Asked, Evaluator, Standing, merge_problem, store_problem};
+use crate::lake::{self, PinnedLake};
+use crate::merge::plan::{Events, LakeState, Plan, Settlements};
+use crate::merge::{Counted, Merged, merge};
+use crate::problem::Problem;
+use crate::stores::StoreError;
+use crate::stores::clickhouse::Limits;
+use crate::stores::raw::DATED_AHEAD_US;
+
+/// Which events are read, before anybody has looked whether they are there.
+struct Source {
+    /// Windows that begin here or later are answered from raw events.
+    raw_from: Option<EventTime>,
+    notes: Vec<String>,
+}
+
+impl Evaluator {
+    /// Whether a question reads single events: no rollup has its dimensions, or its users are to be exact.
+    pub(crate) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
+        let reads = |query: &Query, metric: &Metric| match metric.measure {
+            Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
+                is_exact(query, metric) || Selection::of_rollup(query, metric, tenant).is_none()
+            }
+            Measure::ActiveUsers | Measure::Top => false,
+        };
+        match &query.formula {
+            None => tenant.metric(&query.metric).is_some_and(|metric| reads(query, metric)),
+            Some(formula) => formula.aggregates.iter().any(|aggregate| {
+                let filters = query.filters.iter().chain(&aggregate.filters).cloned().collect();
+                reads(&Query { filters, formula: None, ..query.clone() }, &aggregate.metric())
+            }),
+        }
+    }
+
+    pub(super) async fn solve_events(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
+        let Asked { query, tenant, moment } = asked;
+        let selection = Selection::of_events(query, metric, tenant)?;
+        let now = moment.event_now();
+        let windows = query.windows(now, &tenant.time_zone, self.bounds())?;
+        let Source { raw_from, mut notes } = self.source(query, metric, &windows, now)?;
+        let Standing { settlements, progress, .. } = self.standing_of(asked).await?;
+        let events = self.look(tenant, &windows, raw_from, &settlements).await?;
+        if events.lake.as_ref().is_some_and(|lake| !lake.differing.is_empty()) {
+            notes.push(
+                "the lake holds other deliveries for some of these days than they were settled from: `reckon nightly` \
+                 settles them again, if they are not closed"
+                    .to_owned(),
+            );
+        }
+        let plan = Plan::of_events(&windows, settlements, events);
+        let counted = self.count_events(&selection, &plan).await?;
+        let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
+        notes.extend(unknown_properties(&selection, &merged));
+        let next = query.range.next(&windows, query.grain, now, &tenant.time_zone);
+        if query.range.page.is_some() {
+            merged.groups.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        let groups_count = merged.groups.len();
+        Ok(Solved { selection, plan, merged, progress, notes, groups_count, is_truncated: false, next })
+    }
+
+    /// What a question about raw events may take.
+    pub(crate) fn raw_limits(&self) -> Limits {
+        Limits {
+            rows_read_max: self.tuning.raw_rows_max,
+            memory_max: self.tuning.raw_memory_bytes,
+            time_max: self.tuning.events_timeout,
+        }
+    }
+
+    /// From when on every event is among the raw ones. They are kept by the log's time, and an event may be dated ahead
+    /// of it.
+    pub(crate) fn raw_from(&self, now: EventTime) -> EventTime {
+        now.plus_micros(DATED_AHEAD_US.saturating_sub(micros(self.raw_retention)))
+    }
+
+    fn source(&self, query: &Query, metric: &Metric, windows: &[Window], now: EventTime) -> Result<Source, Problem> {
+        let raw_from = self.raw_from(now);
+        let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return Err(Problem::too_much()) };
+        let (is_users, is_exact) = (metric.measure == Measure::Users, is_exact(query, metric));
+        if first.start >= raw_from && !is_exact {
+            return Ok(Source { raw_from: Some(raw_from), notes: vec![said("of the last days")] });
+        }
+        // Sets of users cannot be united across two stores: the lake, which has all of them, counts alone.
+        let raw_from = Some(raw_from).filter(|_| !is_users);
+        let lake_to = raw_from.map_or(last.end, |from| from.min(last.end));
+        let range_max = if is_exact { self.tuning.exact_range_max } else { self.tuning.lake_range_max };
+        if lake_to.0 - first.start.0 > micros(range_max) {
+            let days = range_max.as_secs() / 86_400;
+            let detail = format!("single events of the lake are read for at most {days} days: ask for a shorter range");
+            return Err(Problem::not_answerable("from", detail));
+        }
+        let mut notes = vec![said("of the lake")];
+        if is_users && last.end > self.raw_from(now) {
+            notes.push("what has not been archived yet is not counted: see `as_of`".to_owned());
+        }
+        Ok(Source { raw_from, notes })
+    }
+
+    /// Looks how far the events are that are read, and pins the lake.
+    async fn look(
+        &self,
+        tenant: &Tenant,
+        windows: &[Window],
+        raw_from: Option<EventTime>,
+        settlements: &Settlements,
+    ) -> Result<Events, Problem> {
+        let raw = raw_from.and_then(|from| windows.iter().find(|window| window.start >= from));
+        let raw_at = match raw {
+            None => None,
+            Some(first) => {
+                let newest =
+                    self.stores.clickhouse.newest_raw_event(tenant.id.as_str(), first.start, self.raw_limits());
+                newest.await.map_err(|error| store_problem(&error))?
+            }
+        };
+        let of_lake = |window: &&Window| raw_from.is_none_or(|from| window.start < from);
+        let lake = match (windows.iter().find(of_lake), windows.iter().rfind(of_lake)) {
+            (Some(first), Some(last)) => Some(self.pin_lake(tenant, first.start, last.end, settlements).await?.0),
+            _ => None,
+        };
+        Ok(Events { raw_from, raw_at, lake })
+    }
+
+    /// The lake for a range: what is settled is read at the version that it was settled from, so that the same question
+    /// has the same answer; anything else at the newest.
+    pub(super) async fn pin_lake(
+        &self,
+        tenant: &Tenant,
+        from: EventTime,
+        to: EventTime,
+        settlements: &Settlements,
+    ) -> Result<(LakeState, Arc<PinnedLake>), Problem> {
+        let newest = self.lake.at(None).await.map_err(|error| store_problem(&error))?;
+        if let Some(whole_from) = newest.whole_from().filter(|whole_from| from < *whole_from) {
+            let detail = format!("single events before {whole_from} have expired; rollups still answer for them");
+            return Err(Problem::not_answerable("from", detail));
+        }
+        let is_settled = settlements.horizon().is_some_and(|horizon| to <= horizon);
+        let settled = settlements.days_in(from, to).iter().map(|day| day.lake_version).max().filter(|_| is_settled);
+        let lake = match settled {
+            Some(version) => self.lake.at(Some(version)).await.map_err(|error| store_problem(&error))?,
+            None => newest,
+        };
+        let refused = lake.refuse_more_than(self.lake.rows_max(), tenant.id.as_str()).await;
+        refused.map_err(|error| store_problem(&error))?;
+        let days = self.lake.days(&lake, tenant).await.map_err(|error| store_problem(&error))?;
+        let settled_to = settlements.horizon().map_or(from, |horizon| horizon.min(to));
+        let differing = Grain::Day.windows_over(from, settled_to, &tenant.time_zone).filter(|window| {
+            let day = tenant.time_zone.day_of(window.start);
+            let known = settlements.days_in(window.start, window.end).iter().find(|settled| settled.day == day);
+            days.get(&day).copied().unwrap_or(0) != known.map_or(0, |settled| settled.deliveries)
+        });
+        let differing = differing.map(|window| (window.start, window.end)).collect();
+        Ok((LakeState { version: lake.version(), committed_at: lake.committed_at(), differing }, lake))
+    }
+
+    /// Counts what a plan asks of the events.
+    pub(super) async fn count_events(&self, selection: &Selection, plan: &Plan) -> Result<Counted, Problem> {
+        let _slot = self.event_slot().await?;
+        let of_lake = async {
+            let Some(version) = plan.lake_version() else { return Ok(None) };
+            let lake = self.lake.at(Some(version)).await.map_err(Arc::new)?;
+            self.lake.count(&lake, lake::Asked::new(selection, plan, version)).await.map(Some)
+        };
+        let of_raw = self.stores.clickhouse.raw_counted(selection, plan, self.raw_limits());
+        let (of_lake, of_raw) = tokio::join!(of_lake, of_raw);
+        let mut counted = of_raw.map_err(|error| store_problem(&error))?;
+        if let Some(of_lake) = of_lake.map_err(|error: Arc<StoreError>| store_problem(&error))? {
+            counted.layers.extend(of_lake.layers.iter().cloned());
+            counted.unions.extend(of_lake.unions.iter().map(|(set, tally)| (set.clone(), tally.clone())));
+        }
+        Ok(counted)
+    }
+}
+
+/// Whether distinct users are to be counted exactly.
+pub(super) fn is_exact(query: &Query, metric: &Metric) -> bool {
+    query.exact && metric.measure == Measure::Users
+}
+
+fn said(events: &str) -> String {
+    format!("counted for this question from the single events {events}")
+}
+
+/// A property that no event has may be a typing error: the answer says so.
+fn unknown_properties(selection: &Selection, merged: &Merged) -> Vec<String> {
+    let has_groups = !merged.groups.is_empty();
+    let is_empty = |position: &usize| merged.groups.iter().all(|group| group.key[*position].is_empty());
+    let unknown = (0..selection.by.len()).filter(|position| has_groups && is_empty(position));
+    let name = |position: usize| &selection.rollup.dimensions()[selection.by[position]];
+    unknown.map(|position| format!("no event of this answer has a property {:?}", name(position))).collect()
+}
+
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,7 @@
+//! Questions that no rollup answers: single events, in ClickHouse and in the lake.
+
+mod exact;
+mod funnels;
+mod limits;
+mod planner;
+mod scene;
