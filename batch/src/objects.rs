@@ -3,6 +3,7 @@
 //! Only two ways of writing are used: creating what must not exist yet, which every store does atomically, and
 //! overwriting what has a single writer. So a folder serves as well as S3.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -76,6 +77,26 @@ impl Objects {
         };
         let bytes = got.bytes().await.map_err(|error| unavailable("read", path, &error))?;
         Ok(Some(bytes.to_vec()))
+    }
+
+    /// Parts of a file; `None` if there is none.
+    pub(crate) async fn read_parts(
+        &self,
+        path: &str,
+        parts: &[Range<u64>],
+    ) -> Result<Option<Vec<Vec<u8>>>, ObjectError> {
+        match self.store.get_ranges(&self.at(path), parts).await {
+            Ok(read) => Ok(Some(read.iter().map(|part| part.to_vec()).collect())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(unavailable("read", path, &error)),
+        }
+    }
+
+    /// The names of the files in a folder.
+    pub(crate) async fn names(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
+        let listed = self.store.list(Some(&self.at(folder))).try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(|error| unavailable("list", folder, &error))?;
+        Ok(listed.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
     }
 
     /// Removes a file, if it is there.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::presets;
 use comfy_table::{Cell, CellAlignment, Table};
-use reckon_batch::nightly::{Outcome, Report, ReportRow};
+use indicatif::BinaryBytes;
+use reckon_batch::nightly::{Outcome, Read, Report, ReportRow};
 use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
@@ -16,11 +17,16 @@ pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
-/// Prints every report as a table, then all of them as one line of JSON.
+/// Prints every report as a table, what was read for them if anything was, then all of it as one line of JSON.
 pub(crate) fn print(outcome: &Outcome) -> anyhow::Result<()> {
-    let Outcome { reports, posted, expired } = outcome;
+    let Outcome { reports, posted, expired, read } = outcome;
     if !reports.is_empty() {
         say(text(reports)?.trim_end());
+    }
+    if *read != Read::default() {
+        let (lake, index) = (BinaryBytes(read.lake_bytes), BinaryBytes(read.index_bytes));
+        let rows = read.lake_rows;
+        say(&format!("read: {rows} rows of the lake, {lake}; {index} of the index of first deliveries"));
     }
     say(&serde_json::to_string(&serde_json::json!({
         "settled": reports.iter().map(|report| report.days).sum::<u64>(),
@@ -28,6 +34,7 @@ pub(crate) fn print(outcome: &Outcome) -> anyhow::Result<()> {
         "reports": reports,
         "adjusted": posted,
         "expired": expired,
+        "read": read,
     }))?);
     Ok(())
 }

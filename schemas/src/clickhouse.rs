@@ -11,6 +11,8 @@
 //! | `speed_progress` | speed | how far each partition is in these tables; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
+//! | `settled_tops_raw` | batch | per window from five minutes on, the values of a property that occurred most often, with exact counts; of every day one row of grain `1d`, also if nothing occurred |
+//! | `settled_tops` | (view) | those of the newest settlement of each day, a row a value |
 //! | `conflicts` | batch | deliveries of one event id with different contents, as a run found them: where both are, what both say |
 //! | `drift` | batch | per cell and measure of a run: speed, batch, reasons, residual |
 //! | `settlement_cuts` | batch | per run: how far the speed layer had read when it was compared, so that its drift can be traced to deliveries at any later time |
@@ -60,6 +62,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "changes", sql: include_str!("../sql/0009_changes.sql") },
     Migration { version: 10, name: "drill_down", sql: include_str!("../sql/0010_drill_down.sql") },
     Migration { version: 11, name: "ledger_breaks", sql: include_str!("../sql/0011_ledger_breaks.sql") },
+    Migration { version: 14, name: "settled_tops", sql: include_str!("../sql/0014_settled_tops.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

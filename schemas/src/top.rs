@@ -10,6 +10,8 @@ use datasketches::frequencies::{ErrorType, FrequentItemsSketch};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::window::Grain;
+
 /// The size of the table of counters, of which three quarters are used.
 const TABLE_LEN: usize = 512;
 /// In the bytes: where the binary logarithms of the largest and the current table's size are.
@@ -48,6 +50,8 @@ impl TopSketch {
     pub const COUNTERS_MAX: usize = TABLE_LEN / 4 * 3;
     /// Longer values are cut, so that what the sketch needs is bounded.
     pub const VALUE_BYTES_MAX: usize = 256;
+    /// The windows that the most frequent values are kept for.
+    pub const GRAINS: [Grain; 3] = [Grain::FiveMinutes, Grain::Hour, Grain::Day];
     /// No sketch is longer than this in bytes, nor needs more than twice as much memory.
     pub const BYTES_MAX: usize = PREAMBLE_BYTES + Self::COUNTERS_MAX * (8 + 4 + Self::VALUE_BYTES_MAX);
 
@@ -152,7 +156,9 @@ impl PartialEq for TopSketch {
 
 impl Eq for TopSketch {}
 
-fn cut(value: &str) -> &str {
+/// A value as it is counted: at most [`TopSketch::VALUE_BYTES_MAX`] of it.
+#[must_use]
+pub fn cut(value: &str) -> &str {
     &value[..value.floor_char_boundary(TopSketch::VALUE_BYTES_MAX)]
 }
 

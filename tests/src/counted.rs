@@ -62,6 +62,11 @@ fn by_reason(missed: &BTreeMap<(String, String), u64>) -> BTreeMap<String, u64> 
 
 /// Writes purchases into the log as the collector would, and returns when the broker has them.
 pub async fn produce(world: &World, purchases: &[Purchase]) -> Result<()> {
+    produce_at(world, purchases, None).await
+}
+
+/// The same with another log time, in milliseconds, than now.
+pub async fn produce_at(world: &World, purchases: &[Purchase], log_time_ms: Option<i64>) -> Result<()> {
     let (brokers, topic) = (world.kafka.brokers.clone(), world.kafka.topics.events.clone());
     let messages: Vec<(String, String)> = purchases.iter().map(|purchase| message(&world.tenant, purchase)).collect();
     tokio::task::spawn_blocking(move || {
@@ -71,9 +76,9 @@ pub async fn produce(world: &World, purchases: &[Purchase]) -> Result<()> {
             .set("queue.buffering.max.messages", "1000000")
             .create()?;
         for (key, payload) in &messages {
-            producer
-                .send(BaseRecord::to(&topic).key(key).payload(payload))
-                .map_err(|(error, _)| anyhow::Error::from(error))?;
+            let mut record = BaseRecord::to(&topic).key(key).payload(payload);
+            record.timestamp = log_time_ms;
+            producer.send(record).map_err(|(error, _)| anyhow::Error::from(error))?;
             producer.poll(Duration::ZERO);
         }
         Ok(producer.flush(Duration::from_secs(30))?)

@@ -253,6 +253,7 @@ fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result
             metric("revenue", Measure::Money)?,
             metric("purchases", Measure::Count)?,
             metric("households", Measure::Users)?,
+            Metric { property: Some("store".to_owned()), limit: Some(3), ..metric("stores", Measure::Top)? },
         ],
         keys,
         dimension_values_max: Tenant::DIMENSION_VALUES_MAX,

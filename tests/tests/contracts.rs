@@ -12,6 +12,8 @@ mod deep;
 mod drill_down;
 #[path = "contracts/expire.rs"]
 mod expire;
+#[path = "contracts/incremental.rs"]
+mod incremental;
 #[path = "contracts/lineage.rs"]
 mod lineage;
 #[path = "contracts/raw.rs"]
@@ -24,3 +26,5 @@ mod serving;
 mod sketch;
 #[path = "contracts/tie_out.rs"]
 mod tie_out;
+#[path = "contracts/tops.rs"]
+mod tops;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use deltalake::DeltaTable;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
@@ -20,7 +19,7 @@ use uuid::Uuid;
 use super::late::{Border, Late};
 use crate::lake;
 use crate::manifest::{self, Action};
-use crate::nightly::Error;
+use crate::nightly::{Error, survey::Survey};
 use crate::objects::Objects;
 use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::retention::Held;
@@ -56,16 +55,15 @@ impl Books<'_> {
     ///
     /// # Errors
     /// [`Error`]; what was posted before it stays.
-    pub(crate) async fn post(&self, table: &DeltaTable) -> Result<Vec<Posted>, Error> {
+    pub(crate) async fn post(&self, survey: &Survey<'_>) -> Result<Vec<Posted>, Error> {
         let closed = self.store.closed_periods(&self.tenant.id).await?;
         let mut posted = Vec::new();
         if closed.is_empty() {
             return Ok(posted);
         }
-        let pinned = PinnedLake::new(table).await?;
-        let held = Held::of(table).await?;
-        let deliveries = pinned.deliveries_by_day(self.tenant).await?;
-        let offsets = lake::progress(table, self.topic).await?;
+        let (pinned, deliveries) = (&survey.recount.pinned, survey.deliveries());
+        let held = Held::of(survey.table()).await?;
+        let offsets = lake::progress(survey.table(), self.topic).await?;
         let posted_day = self.posting_day(&closed);
         for period in &closed {
             let now_there = deliveries.iter().filter(|(day, _)| period.period.contains(**day));
@@ -73,8 +71,8 @@ impl Books<'_> {
             if now_there == period.known_deliveries {
                 continue;
             }
-            let adjustments = self.adjustments(&pinned, held, &closed, period).await?;
-            let events = self.write(period, &pinned, &offsets, posted_day, now_there, &adjustments).await?;
+            let adjustments = self.adjustments(survey, held, &closed, period).await?;
+            let events = self.write(period, pinned, &offsets, posted_day, now_there, &adjustments).await?;
             posted.extend(events);
         }
         Ok(posted)
@@ -89,7 +87,7 @@ impl Books<'_> {
 
     async fn adjustments(
         &self,
-        pinned: &PinnedLake,
+        survey: &Survey<'_>,
         held: Held,
         closed: &[ClosedPeriod],
         period: &ClosedPeriod,
@@ -112,7 +110,8 @@ impl Books<'_> {
             }
             late.take(delivery.key, delivery.position, day, || self.of_event(&delivery, day))
         };
-        pinned.each_named::<Error>(self.tenant, span, &wanted, take).await?;
+        let pinned = &survey.recount.pinned;
+        pinned.each_named::<Error>(self.tenant, span.clone(), &wanted, take).await?;
         if unknown > 0 {
             tracing::warn!(
                 tenant = %self.tenant.id, period = %period.period, deliveries = unknown,
@@ -124,12 +123,19 @@ impl Books<'_> {
         }
         let borders: Vec<Border> = closed.iter().map(border).collect();
         let mut judge = late.judge(&borders);
-        let everywhere = EventTime(i64::MIN)..EventTime(i64::MAX);
-        let take = |delivery: Named| {
-            judge.take(delivery.key, delivery.position, zone.day_of(delivery.occurred_at));
-            Ok(())
-        };
-        pinned.each_named::<Error>(self.tenant, everywhere, &[], take).await?;
+        // An event that was delivered once has nothing more to be judged by.
+        if let Some(repeats) = survey.repeats(span).await {
+            for one in repeats {
+                judge.take(one.key(), one.position(), zone.day_of(one.occurred_at()));
+            }
+        } else {
+            let everywhere = EventTime(i64::MIN)..EventTime(i64::MAX);
+            let take = |delivery: Named| {
+                judge.take(delivery.key, delivery.position, zone.day_of(delivery.occurred_at));
+                Ok(())
+            };
+            pinned.each_named::<Error>(self.tenant, everywhere, &[], take).await?;
+        }
         Ok(late.decide(&judge).into_iter().flat_map(|(_, _, rows)| rows).collect())
     }
 

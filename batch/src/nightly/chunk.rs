@@ -15,7 +15,9 @@ use reckon_schemas::window::{Grain, Window, WindowCursor};
 use super::Error;
 use crate::cluster::{Elsewhere, Visits};
 use crate::reconcile::{self, Entry, Evidence, Fate};
-use crate::recount::{Budget, Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, Tally, Wanted, in_background};
+use crate::recount::{
+    Budget, Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, Tally, Top, TopTally, Wanted, in_background,
+};
 use crate::settle::{DayCell, Previous, Settlement, SpeedCut, content_hash};
 
 /// What of a day is counted beside its cells.
@@ -39,6 +41,7 @@ pub(crate) struct Chunk<'a> {
     windows: WindowCursor,
     days: Days,
     tally: Tally,
+    tops: TopTally,
     threads: usize,
     evidence: EvidenceByCell,
     /// How often a user is among the deliveries that were taken one by one, of those that count: by group, day, user.
@@ -59,6 +62,8 @@ struct Scratch {
 pub(crate) struct Counted {
     /// The cells, with their users.
     pub(crate) cells: Cells,
+    /// The most frequent values.
+    pub(crate) tops: Vec<Top>,
     /// The drift of all cells of grain `1d`.
     pub(crate) drift: Vec<DayCell>,
     /// One for each day.
@@ -86,6 +91,7 @@ impl<'a> Chunk<'a> {
             windows: WindowCursor::new(Grain::Day, zone.clone()),
             days: days.iter().map(totals).collect(),
             tally: Tally::new(Grain::KEPT[0], zone, budget),
+            tops: TopTally::new(tenant),
             threads,
             evidence: HashMap::new(),
             odd: HashMap::new(),
@@ -107,6 +113,7 @@ impl<'a> Chunk<'a> {
         if counted {
             let Scratch { groups, amounts, .. } = &self.scratch;
             self.tally.count(delivery.occurred_at, day, groups, amounts, delivery.user)?;
+            self.tops.count(delivery.occurred_at, day, delivery.name, |name| delivery.property(name));
         }
         self.compare(delivery, groups, start)
     }
@@ -128,6 +135,16 @@ impl<'a> Chunk<'a> {
             }
         }
         self.compare(delivery, groups, start)
+    }
+
+    /// Counts the values of a delivery whose event was counted elsewhere.
+    pub(crate) fn take_top(&mut self, delivery: &Delivery<'_>) {
+        let start = self.windows.window_at(delivery.occurred_at).start;
+        if let Some((day, ..)) = self.days.get(&start)
+            && self.firsts.is_first(delivery.place)
+        {
+            self.tops.count(delivery.occurred_at, *day, delivery.name, |name| delivery.property(name));
+        }
     }
 
     /// Reads a delivery's groups and amounts; its day, if that is one of the days.
@@ -221,7 +238,8 @@ impl<'a> Chunk<'a> {
     }
 
     fn conclude(self, cells: Cells, groups: &Groups, settled: &BTreeMap<Date, Previous>) -> Result<Counted, Error> {
-        let Self { tenant, cut, days, evidence, .. } = self;
+        let Self { tenant, cut, days, tops, evidence, .. } = self;
+        let tops = tops.finish(&days.values().map(|(day, ..)| *day).collect::<Vec<_>>(), &tenant.time_zone);
         let drift = compare(cut, &days, &cells, &evidence)?;
         let mut residual_cells: HashMap<Date, u64> = HashMap::new();
         for cell in drift.iter().filter(|cell| cell.drifts.iter().any(|drift| drift.residual != 0)) {
@@ -231,7 +249,8 @@ impl<'a> Chunk<'a> {
         let settlements = days.values().map(|(day, window, totals)| {
             let from = sorted.partition_point(|cell| cell.day < *day);
             let to = sorted.partition_point(|cell| cell.day <= *day);
-            let content_hash = content_hash(&tenant.id, groups, sorted[from..to].iter().copied());
+            let tops = tops.iter().filter(|top| top.day == *day);
+            let content_hash = content_hash(&tenant.id, groups, sorted[from..to].iter().copied(), tops);
             let state = match settled.get(day) {
                 None => State::Settled,
                 Some(previous) if previous.content_hash == content_hash => previous.state,
@@ -250,7 +269,7 @@ impl<'a> Chunk<'a> {
         });
         let settlements = settlements.collect();
         drop(sorted);
-        Ok(Counted { cells, drift, settlements })
+        Ok(Counted { cells, tops, drift, settlements })
     }
 }
 

@@ -28,10 +28,15 @@ pub(super) fn check_date_is_over(tenant: &Tenant, request: &Request, settle_afte
 }
 
 /// The days from the first one with deliveries to the last one that is over, as far as they were never settled or have
-/// other deliveries than when they were, or all are asked for; closed days never change. Days without deliveries are settled as well, so that
-/// the horizon can pass them.
+/// other deliveries or fewer events than when they were, or all are asked for; closed days never change. Days without
+/// deliveries are settled as well, so that the horizon can pass them.
+///
+/// The lake only grows. So what a day has changed if it has more deliveries, or if it has fewer events than those that it
+/// was settled with, because one of them was delivered earlier elsewhere: two numbers tell, whoever settled what before.
+/// (More of them there are if the first delivery has expired, and then it has been counted.)
 pub(super) fn due_days(
     deliveries: &BTreeMap<Date, u64>,
+    events: &BTreeMap<Date, u64>,
     settled: &BTreeMap<Date, Previous>,
     zone: &Zone,
     request: &Request,
@@ -44,7 +49,11 @@ pub(super) fn due_days(
         .filter(|day| match settled.get(day) {
             None => true,
             Some(previous) if previous.state == State::Closed => false,
-            Some(previous) => request.full || previous.deliveries != deliveries.get(day).copied().unwrap_or(0),
+            Some(previous) => {
+                let of = |counts: &BTreeMap<Date, u64>| counts.get(day).copied().unwrap_or(0);
+                let has_fewer_events = !events.is_empty() && of(events) < previous.events;
+                request.full || previous.deliveries != of(deliveries) || has_fewer_events
+            }
         })
         .collect()
 }
@@ -101,7 +110,16 @@ mod tests {
 
     fn previous(deliveries: u64, state: State) -> Previous {
         let at = EventTime(0);
-        Previous { deliveries, state, content_hash: String::new(), settled_at: at, window_end: at, generation: 0 }
+        let events = deliveries / 2;
+        Previous {
+            deliveries,
+            events,
+            state,
+            content_hash: String::new(),
+            settled_at: at,
+            window_end: at,
+            generation: 0,
+        }
     }
 
     fn days(list: &[(i8, u64)]) -> BTreeMap<Date, u64> {
@@ -113,10 +131,17 @@ mod tests {
         let zone = Zone::parse("America/New_York").expect("known");
         let deliveries = days(&[(5, 10), (8, 3), (9, 4), (10, 5)]);
         let due = |now, settle_after_s, settled: &BTreeMap<_, _>, date| {
-            due_days(&deliveries, settled, &zone, &request(now, date), Duration::from_secs(settle_after_s))
-                .iter()
-                .map(|day| day.day())
-                .collect::<Vec<_>>()
+            due_days(
+                &deliveries,
+                &BTreeMap::new(),
+                settled,
+                &zone,
+                &request(now, date),
+                Duration::from_secs(settle_after_s),
+            )
+            .iter()
+            .map(|day| day.day())
+            .collect::<Vec<_>>()
         };
         let none = BTreeMap::new();
         // The 8th has 23 hours and ends at 04:00 universal time.
@@ -129,12 +154,34 @@ mod tests {
             [(5, 10), (6, 0), (7, 0), (8, 2)].map(|(d, n)| (date(2026, 3, d), previous(n, State::Settled))).into();
         assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [8]);
         let full = Request { full: true, ..request("2026-03-09T04:00:00Z", None) };
-        let all = due_days(&deliveries, &settled, &zone, &full, Duration::ZERO);
+        let all = due_days(&deliveries, &BTreeMap::new(), &settled, &zone, &full, Duration::ZERO);
         assert_eq!(all.iter().map(|day| day.day()).collect::<Vec<_>>(), [5, 6, 7, 8]);
         settled.insert(date(2026, 3, 8), previous(2, State::Closed));
-        assert_eq!(due_days(&deliveries, &settled, &zone, &full, Duration::ZERO).len(), 3, "what is closed stays");
+        assert_eq!(
+            due_days(&deliveries, &BTreeMap::new(), &settled, &zone, &full, Duration::ZERO).len(),
+            3,
+            "what is closed stays"
+        );
         assert_eq!(due("2026-03-09T04:00:00Z", 0, &settled, None), [] as [i8; 0]);
         assert_eq!(due("2026-03-10T04:00:00Z", 0, &settled, None), [9]);
+    }
+
+    #[test]
+    fn a_day_that_lost_an_event_to_another_is_due() {
+        let (zone, request) = (Zone::UTC, request("2026-03-09T00:00:00Z", None));
+        let deliveries = days(&[(6, 10), (7, 20), (8, 30)]);
+        let settled: BTreeMap<_, _> = [(6, 10), (7, 20), (8, 30)]
+            .map(|(day, deliveries)| (date(2026, 3, day), previous(deliveries, State::Settled)))
+            .into();
+        let due = |events: &[(i8, u64)]| {
+            let due = due_days(&deliveries, &days(events), &settled, &zone, &request, Duration::ZERO);
+            due.iter().map(|day| day.day()).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&[(6, 5), (7, 10), (8, 15)]), [] as [i8; 0]);
+        assert_eq!(due(&[(6, 5), (7, 9), (8, 15)]), [7]);
+        assert_eq!(due(&[(6, 5), (7, 10)]), [8]);
+        assert_eq!(due(&[(6, 5), (7, 11), (8, 15)]), [] as [i8; 0], "what came before has expired");
+        assert_eq!(due(&[]), [] as [i8; 0], "nobody knows how many events there are");
     }
 
     #[test]

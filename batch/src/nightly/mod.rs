@@ -13,6 +13,7 @@ mod conflicts;
 pub(crate) mod due;
 mod error;
 pub(crate) mod recount;
+pub(crate) mod survey;
 mod tenant;
 
 use std::sync::Arc;
@@ -29,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::error::Error;
 pub use crate::close::adjust::Posted;
 pub use crate::reconcile::{Report, ReportRow, WorstCell};
+pub use crate::recount::Read;
 
 use self::archive::Archive;
+use self::survey::Surveyor;
 use self::tenant::Settling;
 use crate::close::adjust::Books;
 use crate::cluster::Engine;
@@ -55,8 +58,8 @@ pub struct Tuning {
     pub speed_wait: Duration,
     /// How many deliveries are counted at once, in whole days: about 1 KB of memory each, and the size of the inserts.
     pub chunk_deliveries: u64,
-    /// For how many deliveries the first one of each event is found at once: about 50 bytes each, in memory as far as
-    /// `memory_bytes` go, and one pass over the keys of all of the tenant's deliveries.
+    /// For how many deliveries the first one of each event is found at once: some 70 bytes each, in memory as far as
+    /// `memory_bytes` go.
     pub group_deliveries: u64,
     /// How many bytes of keys are kept in memory while events are told apart; what is more waits on disk.
     pub memory_bytes: usize,
@@ -120,6 +123,8 @@ pub struct Outcome {
     pub posted: Vec<Posted>,
     /// What was asked for and has expired: it keeps the numbers that it has.
     pub expired: Vec<ExpiredDays>,
+    /// How much was read for all of it.
+    pub read: Read,
 }
 
 /// Days of a tenant that the lake does not hold any more.
@@ -216,11 +221,19 @@ async fn settle(
         release(held).await;
         let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.tuning.lock_expiry).await?;
         let lock = held.insert(lock);
+        let surveyor = Surveyor {
+            tenant,
+            engine: &config.engine,
+            objects: &objects,
+            tuning: &config.tuning,
+            full: request.full,
+            reading: Arc::default(),
+        };
         let settling = Settling {
             tenant,
             request: &request,
             tuning: &config.tuning,
-            engine: &config.engine,
+            surveyor: &surveyor,
             topic: &config.kafka.topics.events,
             archive: &archive,
             log_end: &log_end,
@@ -232,13 +245,16 @@ async fn settle(
         let topic = &config.kafka.topics.events;
         let books = Books { tenant, topic, store: &store, objects: &objects, now: request.now };
         let work = async {
-            outcome.posted.extend(books.post(&events).await?);
-            settling.run(&events).await
+            progress.stage("survey", None);
+            let survey = surveyor.survey(&events).await?;
+            outcome.posted.extend(books.post(&survey).await?);
+            settling.run(survey).await
         };
         let settled = tokio::select! {
             settled = Box::pin(work) => settled?,
             () = lock.lost() => return Err(Error::Retryable(format!("the lock on tenant {} was lost", tenant.id))),
         };
+        outcome.read += surveyor.reading.so_far();
         if request.full || request.date.is_some() {
             outcome.expired.extend(ExpiredDays::of(&tenant.id, &settled.expired));
         }

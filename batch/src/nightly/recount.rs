@@ -11,7 +11,7 @@ use super::Error;
 use super::chunk::{Chunk, Counted};
 use super::due::span;
 use crate::cluster::{Cluster, Engine};
-use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake, Place};
+use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake, Place, Reading};
 use crate::settle::{Previous, SpeedCut};
 
 /// One tenant's deliveries in one version of the lake, and who counts them.
@@ -29,6 +29,12 @@ pub(crate) struct Firsts {
     pub(crate) firsts: FirstDeliveries,
     /// For whoever has none: those that do not count, if a cluster found them.
     repeated: Vec<Place>,
+}
+
+impl From<FirstDeliveries> for Firsts {
+    fn from(firsts: FirstDeliveries) -> Self {
+        Self { firsts, repeated: Vec::new() }
+    }
 }
 
 /// Days to be counted, and what is known of them.
@@ -71,6 +77,20 @@ impl<'a> Recount<'a> {
         Ok(Self { tenant, pinned: PinnedLake::new(table).await?.since(since), cluster })
     }
 
+    /// The same; what is read here is added to `reading`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(super) async fn measured(
+        engine: &Engine,
+        table: &DeltaTable,
+        tenant: &'a Tenant,
+        reading: &Arc<Reading>,
+    ) -> Result<Self, Error> {
+        let recount = Self::new(engine, table, tenant).await?;
+        Ok(Self { pinned: PinnedLake::measured(table, reading).await?, ..recount })
+    }
+
     /// How many deliveries there are of each calendar day.
     ///
     /// # Errors
@@ -96,7 +116,7 @@ impl<'a> Recount<'a> {
         let span = span(days, &self.tenant.time_zone);
         let Some(cluster) = &self.cluster else {
             let firsts = self.pinned.first_deliveries(self.tenant, span, here, everywhere > here, budget).await?;
-            return Ok(Firsts { firsts, repeated: Vec::new() });
+            return Ok(firsts.into());
         };
         let repeats = cluster.repeats(span).await?;
         let repeated = repeats.iter().filter(|repeat| repeat.here).map(|repeat| repeat.place).collect();
@@ -130,6 +150,14 @@ impl<'a> Recount<'a> {
         if days.cut.is_some() {
             let take = |delivery: &Delivery<'_>| chunk.take_odd(delivery, groups);
             cluster.odd(self.tenant, &span, repeated(), &cut.fates, take).await?;
+        }
+        if !self.tenant.tops().is_empty() {
+            // A cluster does not count values.
+            let take = |delivery: Delivery<'_>| {
+                chunk.take_top(&delivery);
+                Ok::<(), Error>(())
+            };
+            self.pinned.deliveries(self.tenant, span, take).await?;
         }
         let counted = chunk.finish_elsewhere(elsewhere, groups, days.settled)?;
         if days.cut.is_some() {

@@ -1,9 +1,7 @@
 //! One tenant's settlement.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use deltalake::DeltaTable;
 use hashbrown::HashSet;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
@@ -15,13 +13,13 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::chunk::{Counted, sorted};
 use super::due::{due_days, held_days, pieces, span};
-use super::recount::{Days, Firsts, Recount, total};
+use super::recount::{Days, Firsts, total};
+use super::survey::{Survey, Surveyor};
 use super::{Error, Progress, Report, Request, Tuning, conflicts};
-use crate::cluster::Engine;
 use crate::manifest;
 use crate::objects::Objects;
 use crate::reconcile::{CellName, RunFacts, Summary};
-use crate::recount::{Budget, Contradiction, Groups};
+use crate::recount::{Contradiction, Groups};
 use crate::retention::Held;
 use crate::settle::{ChunkRows, Conflict, Previous, RunStamp, Settlement, SpeedCut, Store};
 
@@ -30,7 +28,7 @@ pub(super) struct Settling<'a> {
     pub(super) tenant: &'a Tenant,
     pub(super) request: &'a Request,
     pub(super) tuning: &'a Tuning,
-    pub(super) engine: &'a Engine,
+    pub(super) surveyor: &'a Surveyor<'a>,
     pub(super) topic: &'a str,
     pub(super) archive: &'a Archive<'a>,
     pub(super) log_end: &'a BTreeMap<i32, i64>,
@@ -55,29 +53,24 @@ struct Run {
     summary: Summary,
     settlements: Vec<Settlement>,
     users: HashSet<u128>,
-    budget: Arc<Budget>,
     conflicts: BTreeMap<Contradiction, Conflict>,
 }
 
 /// What the lake holds of the tenant at the version that is counted, and what speed says of it.
 struct Counting<'a> {
-    table: DeltaTable,
-    recount: Recount<'a>,
-    deliveries: BTreeMap<Date, u64>,
+    survey: Survey<'a>,
     cut: SpeedCut,
     settled: &'a BTreeMap<Date, Previous>,
 }
 
-impl Settling<'_> {
-    /// Settles what is due. `events` is the lake's table as the archive left it.
-    pub(super) async fn run(&self, events: &DeltaTable) -> Result<Settled, Error> {
-        self.progress.stage("survey", None);
-        let mut recount = Recount::new(self.engine, events, self.tenant).await?;
-        let mut deliveries = recount.deliveries_by_day().await?;
+impl<'a> Settling<'a> {
+    /// Settles what is due. The survey is of the lake as the archive left it.
+    pub(super) async fn run(&self, mut survey: Survey<'a>) -> Result<Settled, Error> {
         let settled = self.store.settled_days(&self.tenant.id).await?;
         let zone = &self.tenant.time_zone;
-        let due = due_days(&deliveries, &settled, zone, self.request, self.tuning.settle_after);
-        let (mut due, mut expired) = held_days(due, Held::of(events).await?, zone);
+        let (deliveries, events) = (survey.deliveries(), survey.events());
+        let due = due_days(deliveries, events, &settled, zone, self.request, self.tuning.settle_after);
+        let (mut due, mut expired) = held_days(due, Held::of(survey.table()).await?, zone);
         if due.is_empty() {
             return Ok(Settled { report: None, expired });
         }
@@ -85,12 +78,12 @@ impl Settling<'_> {
         SpeedCut::wait_for(self.store, self.topic, self.log_end, self.speed_deadline).await?;
         // The cut first, then the lake: so everything that speed has counted is in the version that is recounted.
         let mut groups = Groups::new(self.tenant.counted_rollups());
-        let spans: Vec<_> = pieces(&due, &deliveries, u64::MAX).into_iter().map(|days| span(days, zone)).collect();
+        let spans: Vec<_> =
+            pieces(&due, survey.deliveries(), u64::MAX).into_iter().map(|days| span(days, zone)).collect();
         let cut = SpeedCut::read(self.store, self.topic, self.tenant, &spans, &mut groups).await?;
         let newer = self.archive.wait_for(&cut.fates.next_offsets).await?;
-        if crate::lake::version(&newer) != recount.pinned.version() {
-            recount = Recount::new(self.engine, &newer, self.tenant).await?;
-            deliveries = recount.deliveries_by_day().await?;
+        if crate::lake::version(&newer) != survey.version() {
+            survey = self.surveyor.survey(&newer).await?;
             let (still, gone) = held_days(due, Held::of(&newer).await?, zone);
             due = still;
             expired.extend(gone);
@@ -101,11 +94,10 @@ impl Settling<'_> {
             summary: Summary::default(),
             settlements: Vec::with_capacity(due.len()),
             users: HashSet::new(),
-            budget: Budget::new(self.tuning.memory_bytes),
             conflicts: BTreeMap::new(),
         };
-        let counting = Counting { table: newer, recount, deliveries, cut, settled: &settled };
-        for days in pieces(&due, &counting.deliveries, self.tuning.group_deliveries) {
+        let counting = Counting { survey, cut, settled: &settled };
+        for days in pieces(&due, counting.survey.deliveries(), self.tuning.group_deliveries) {
             self.count_group(&counting, days, &mut run).await?;
         }
         if run.settlements.is_empty() {
@@ -117,17 +109,18 @@ impl Settling<'_> {
 
     /// Counts days whose first deliveries fit into memory together.
     async fn count_group(&self, counting: &Counting<'_>, days: &[Date], run: &mut Run) -> Result<(), Error> {
-        let here = total(&counting.deliveries, days);
+        let here = total(counting.survey.deliveries(), days);
         let firsts = if here == 0 {
             Firsts::default()
         } else {
             self.progress.stage("deduplicate", None);
-            counting.recount.first_deliveries(days, &counting.deliveries, &run.budget).await?
+            counting.survey.first_deliveries(days).await?
         };
         let contradictions = firsts.firsts.contradictions();
-        run.conflicts.extend(conflicts::read(&counting.recount.pinned, self.tenant, days, contradictions).await?);
+        run.conflicts
+            .extend(conflicts::read(&counting.survey.recount.pinned, self.tenant, days, contradictions).await?);
         self.progress.stage("recount", Some(here));
-        for days in pieces(days, &counting.deliveries, self.tuning.chunk_deliveries) {
+        for days in pieces(days, counting.survey.deliveries(), self.tuning.chunk_deliveries) {
             self.count_chunk(counting, &firsts, days, run).await?;
         }
         Ok(())
@@ -141,10 +134,10 @@ impl Settling<'_> {
         days: &[Date],
         run: &mut Run,
     ) -> Result<(), Error> {
-        let (deliveries, cut, settled) = (&counting.deliveries, Some(&counting.cut), counting.settled);
-        let asked = Days { days, deliveries, firsts, cut, settled };
-        let counted = counting.recount.count(&asked, &mut run.groups, &run.budget).await?;
-        let Counted { cells, drift, settlements } = counted;
+        let (survey, cut, settled) = (&counting.survey, Some(&counting.cut), counting.settled);
+        let asked = Days { days, deliveries: survey.deliveries(), firsts, cut, settled };
+        let counted = survey.recount.count(&asked, &mut run.groups, survey.budget()).await?;
+        let Counted { cells, tops, drift, settlements } = counted;
         run.users.extend(cells.users_of_days().map(|(_, user)| user));
         for cell in &drift {
             let name = CellName {
@@ -165,8 +158,9 @@ impl Settling<'_> {
             drift: &drift,
         };
         self.store.write_chunk(&rows).await?;
+        self.store.write_tops(&self.tenant.id, &run_id, &tops).await?;
         run.settlements.extend(settlements);
-        self.progress.advance(total(&counting.deliveries, days));
+        self.progress.advance(total(counting.survey.deliveries(), days));
         Ok(())
     }
 
@@ -177,7 +171,7 @@ impl Settling<'_> {
         // Of two settlements of a day the later one counts, also where a clock went back in between.
         let latest = settled.values().map(|previous| previous.settled_at.plus_micros(1)).max();
         let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
-        let (version, run_id) = (counting.recount.pinned.version(), run.id.to_string());
+        let (version, run_id) = (counting.survey.version(), run.id.to_string());
         self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
         self.store.write_cut(&self.tenant.id, &run_id, self.topic, &counting.cut.fates.next_offsets).await?;
         let restated = run.settlements.iter().filter(|day| day.state == State::Restated).map(|day| day.day);
@@ -204,15 +198,20 @@ impl Settling<'_> {
     async fn write_manifest(&self, counting: &Counting<'_>, run: &Run, at: EventTime) -> Result<String, Error> {
         let earlier = manifest::newest_files(self.objects, &self.tenant.id).await?;
         let (configuration, configuration_hash) = manifest::configuration_of(self.tenant);
+        let table = counting.survey.table();
+        let files = manifest::files_of(table, &self.tenant.id, &earlier).await?;
+        let known: HashSet<&str> = earlier.iter().map(|file| file.path.as_str()).collect();
+        let read = files.iter().filter(|file| !known.contains(file.path.as_str())).map(|file| file.bytes).sum();
+        self.surveyor.reading.add_bytes(read);
         let day = |day: &Settlement| manifest::DayContent {
             day: day.day,
             run_id: run.id.to_string(),
             content_hash: day.content_hash.clone(),
         };
         let counted = manifest::Counted {
-            lake_version: counting.recount.pinned.version(),
-            offsets: manifest::next_offsets(&crate::lake::progress(&counting.table, self.topic).await?),
-            files: manifest::files_of(&counting.table, &self.tenant.id, &earlier).await?,
+            lake_version: counting.survey.version(),
+            offsets: manifest::next_offsets(&crate::lake::progress(table, self.topic).await?),
+            files,
             configuration,
             configuration_hash,
             days: run.settlements.iter().map(day).collect(),

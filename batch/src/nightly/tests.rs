@@ -306,6 +306,7 @@ async fn a_day_is_restated_only_if_its_content_changed() {
     let at = EventTime(0);
     let previous = |state, content_hash: &str| Previous {
         deliveries: 0,
+        events: 0,
         state,
         content_hash: content_hash.to_owned(),
         settled_at: at,

@@ -82,6 +82,26 @@ impl FirstDeliveries {
         self.conflicting.contains(place)
     }
 
+    /// Enters a delivery of an event that has others.
+    pub(super) fn enter(&mut self, place: Place, is_later: bool, is_conflicting: bool) {
+        if is_later {
+            self.later.insert(place);
+        }
+        if is_conflicting {
+            self.conflicting.insert(place);
+        }
+    }
+
+    /// Enters contradictions, in any order: [`Self::sort`] is for the end.
+    pub(super) fn add_contradictions(&mut self, found: impl Iterator<Item = Contradiction>) {
+        self.contradictions.extend(found);
+    }
+
+    /// Brings the contradictions into the order of the log.
+    pub(super) fn sort(&mut self) {
+        self.contradictions.sort_unstable();
+    }
+
     /// Every delivery that contradicts its event's first one, of the events that have a delivery on these days.
     pub(crate) fn contradictions(&self) -> &[Contradiction] {
         &self.contradictions

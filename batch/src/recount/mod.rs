@@ -16,30 +16,37 @@ mod distinct;
 mod exact;
 mod firsts;
 mod groups;
+mod index;
 mod named;
 mod partitions;
 mod places;
+mod reading;
 mod repeats;
 mod scan;
 mod tally;
 mod timeline;
+mod tops;
 mod whole;
 
 pub use self::cells::{Cell, Cells};
 pub use self::exact::{Exact, User};
 pub use self::groups::{Group, Groups};
+pub use self::reading::Read;
 pub use self::whole::{Counted, Plan, count_whole};
 
 pub(crate) use self::cells::Wanted;
 pub(crate) use self::contents::Content;
 pub(crate) use self::deliveries::{Deliveries, Delivery, counted_columns};
 pub(crate) use self::firsts::{Contradiction, FirstDeliveries};
+pub(crate) use self::index::{Delivered, Index, IndexError};
 pub(crate) use self::named::{Named, Position};
 pub(crate) use self::partitions::Budget;
 pub(crate) use self::places::Place;
+pub(crate) use self::reading::Reading;
 pub(crate) use self::repeats::Repeat;
 pub(crate) use self::scan::{PinnedLake, counted_properties, in_background};
 pub(crate) use self::tally::Tally;
+pub(crate) use self::tops::{Top, TopTally};
 
 /// Why the lake could not be counted.
 #[derive(Debug, thiserror::Error)]

@@ -182,12 +182,12 @@ fn enter(event: &mut Option<Event>, sighting: &Sighting) {
     }
 }
 
-fn position_of(sighting: &Sighting) -> Position {
+pub(super) fn position_of(sighting: &Sighting) -> Position {
     let Sighting { log_time_us, place, .. } = *sighting;
     Position { log_time: EventTime(log_time_us), partition: place.partition(), offset: place.offset() }
 }
 
-fn key_of(sighting: &Sighting) -> u128 {
+pub(super) fn key_of(sighting: &Sighting) -> u128 {
     let [high, low] = sighting.key.map(u128::from);
     high << 64 | low
 }

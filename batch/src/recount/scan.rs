@@ -8,6 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::{execute_stream, execute_stream_partitioned};
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake::DeltaTable;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use super::deliveries::{Deliveries, SIGHTING_COLUMNS, SightingRows, counted_columns};
 use super::firsts::{FirstDeliveries, KeyFilter, Sightings, find_firsts};
 use super::partitions::Budget;
+use super::reading::{Reading, scanned_bytes};
 use super::{Delivery, RecountError};
 use crate::lake;
 
@@ -31,11 +33,12 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// The lake's table of events at one version, which stays the same whatever is archived meanwhile.
 pub(crate) struct PinnedLake {
     context: SessionContext,
+    table: DeltaTable,
     provider: Arc<dyn TableProvider>,
-    version: u64,
     threads: usize,
     /// What is filed under earlier dates is left out.
     since: Option<Date>,
+    reading: Arc<Reading>,
 }
 
 /// Which of a tenant's rows are read, by the dates that they are filed under.
@@ -46,6 +49,8 @@ pub(super) enum Dates {
     Of(Range<EventTime>),
     /// All others.
     NotOf(Range<EventTime>),
+    /// Those in these files.
+    In(Vec<String>),
 }
 
 impl PinnedLake {
@@ -54,16 +59,19 @@ impl PinnedLake {
     /// # Errors
     /// [`RecountError::Unreadable`] if the table cannot be read.
     pub(crate) async fn new(table: &DeltaTable) -> Result<Self, RecountError> {
+        Self::measured(table, &Arc::default()).await
+    }
+
+    /// The same; what is read of it is added to `reading`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) async fn measured(table: &DeltaTable, reading: &Arc<Reading>) -> Result<Self, RecountError> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
         table.update_datafusion_session(&context.state())?;
-        Ok(Self {
-            provider: table.table_provider().await?,
-            version: lake::version(table),
-            context,
-            threads,
-            since: None,
-        })
+        let (provider, table) = (table.table_provider().await?, table.clone());
+        Ok(Self { table, provider, context, threads, since: None, reading: Arc::clone(reading) })
     }
 
     /// The same version, but only what is filed under a date and later ones.
@@ -73,7 +81,17 @@ impl PinnedLake {
 
     /// The version.
     pub(crate) fn version(&self) -> u64 {
-        self.version
+        lake::version(&self.table)
+    }
+
+    /// The table at that version.
+    pub(crate) fn table(&self) -> &DeltaTable {
+        &self.table
+    }
+
+    /// What is read is added to this.
+    pub(crate) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
 
     /// How many threads read at once.
@@ -166,7 +184,9 @@ impl PinnedLake {
         span: Range<EventTime>,
         mut receive: impl FnMut(Delivery<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let columns = columns_of(&tenant.counted_rollups(), &tenant.summed_properties());
+        let (rollups, summed) = (tenant.counted_rollups(), tenant.summed_properties());
+        let tops = tenant.tops().into_iter().map(|(_, property)| property);
+        let columns = counted_columns(counted_properties(&rollups, &summed).into_iter().chain(tops));
         self.scan(tenant, Dates::Of(span), &columns, |batch| {
             let deliveries = Deliveries::new(batch)?;
             (0..batch.num_rows()).try_for_each(|row| receive(deliveries.get(row)?))
@@ -190,7 +210,8 @@ impl PinnedLake {
             let deliveries = Deliveries::new(batch)?;
             (0..batch.num_rows()).try_for_each(|row| receive(state, &deliveries.get(row)?))
         };
-        self.scan_on_threads(tenant, Dates::All, &columns_of(rollups, &[]), begin, read).await
+        let columns = counted_columns(counted_properties(rollups, &[]));
+        self.scan_on_threads(tenant, Dates::All, &columns, begin, read).await
     }
 
     /// Reads columns of a tenant's rows.
@@ -201,8 +222,8 @@ impl PinnedLake {
         columns: &[&str],
         receive: impl FnMut(&RecordBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let rows = self.rows(tenant, dates)?;
-        read_all(rows, columns, receive).await
+        let rows = self.rows(tenant, dates).await?;
+        self.read_all(rows, columns, receive).await
     }
 
     /// Reads columns of those of a tenant's rows that fulfil a condition.
@@ -213,12 +234,12 @@ impl PinnedLake {
         columns: &[&str],
         receive: impl FnMut(&RecordBatch) -> Result<(), RecountError>,
     ) -> Result<(), RecountError> {
-        let rows = self.rows(tenant, Dates::All)?.filter(condition)?;
-        read_all(rows, columns, receive).await
+        let rows = self.rows(tenant, Dates::All).await?.filter(condition)?;
+        self.read_all(rows, columns, receive).await
     }
 
     /// Reads columns of a tenant's rows on several threads, each with a state of its own.
-    async fn scan_on_threads<S: Send + 'static>(
+    pub(super) async fn scan_on_threads<S: Send + 'static>(
         &self,
         tenant: &Tenant,
         dates: Dates,
@@ -226,15 +247,19 @@ impl PinnedLake {
         begin: impl Fn() -> S,
         read: impl Fn(&mut S, &RecordBatch) -> Result<(), RecountError> + Send + Sync + 'static,
     ) -> Result<Vec<S>, RecountError> {
-        let streams = selected(self.rows(tenant, dates)?, columns)?.execute_stream_partitioned().await?;
+        let rows = selected(self.rows(tenant, dates).await?, columns)?;
+        let (task, plan) = (Arc::new(rows.task_ctx()), rows.create_physical_plan().await?);
+        let streams = execute_stream_partitioned(Arc::clone(&plan), task)?;
         let read = Arc::new(read);
         // Dropped with this future, the set stops every thread.
         let mut threads = JoinSet::new();
         for mut stream in streams {
-            let (mut state, read) = (begin(), Arc::clone(&read));
+            let (mut state, read, reading) = (begin(), Arc::clone(&read), Arc::clone(&self.reading));
             threads.spawn(async move {
                 while let Some(batch) = SendableRecordBatchStream::next(&mut stream).await {
-                    read(&mut state, &batch?)?;
+                    let batch = batch?;
+                    reading.add_rows(batch.num_rows());
+                    read(&mut state, &batch)?;
                 }
                 Ok::<S, RecountError>(state)
             });
@@ -243,11 +268,35 @@ impl PinnedLake {
         while let Some(ended) = threads.join_next().await {
             states.push(ended.map_err(|error| RecountError::Unreadable(Box::new(error)))??);
         }
+        self.reading.add_bytes(scanned_bytes(plan.as_ref()));
         Ok(states)
     }
 
-    fn rows(&self, tenant: &Tenant, dates: Dates) -> Result<DataFrame, RecountError> {
-        let mut rows = self.context.read_table(Arc::clone(&self.provider))?;
+    async fn read_all<E: From<RecountError>>(
+        &self,
+        rows: DataFrame,
+        columns: &[&str],
+        mut receive: impl FnMut(&RecordBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rows = selected(rows, columns)?;
+        let task = Arc::new(rows.task_ctx());
+        let plan = rows.create_physical_plan().await.map_err(RecountError::from)?;
+        let mut stream = execute_stream(Arc::clone(&plan), task).map_err(RecountError::from)?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(RecountError::from)?;
+            self.reading.add_rows(batch.num_rows());
+            receive(&batch)?;
+        }
+        self.reading.add_bytes(scanned_bytes(plan.as_ref()));
+        Ok(())
+    }
+
+    async fn rows(&self, tenant: &Tenant, dates: Dates) -> Result<DataFrame, RecountError> {
+        let provider: Arc<dyn TableProvider> = match &dates {
+            Dates::In(files) => Arc::new(self.table.table_provider().with_file_paths(files).build().await?),
+            _ => Arc::clone(&self.provider),
+        };
+        let mut rows = self.context.read_table(provider)?;
         rows = rows.filter(ident("tenant").eq(lit(tenant.id.as_str())))?;
         if let Some(since) = self.since {
             let days = (since - jiff::civil::date(1970, 1, 1)).get_days();
@@ -258,11 +307,11 @@ impl PinnedLake {
             lit(ScalarValue::Date32(Some(day)))
         };
         let (first, last) = match &dates {
-            Dates::All => (lit(true), lit(true)),
+            Dates::All | Dates::In(_) => (lit(true), lit(true)),
             Dates::Of(span) | Dates::NotOf(span) => (date(span.start.0), date(span.end.0.saturating_sub(1))),
         };
         Ok(match dates {
-            Dates::All => rows,
+            Dates::All | Dates::In(_) => rows,
             Dates::Of(_) => rows.filter(ident("event_date").gt_eq(first).and(ident("event_date").lt_eq(last)))?,
             Dates::NotOf(_) => rows.filter(ident("event_date").lt(first).or(ident("event_date").gt(last)))?,
         })
@@ -271,23 +320,6 @@ impl PinnedLake {
 
 fn selected(rows: DataFrame, columns: &[&str]) -> Result<DataFrame, RecountError> {
     Ok(rows.select(columns.iter().map(|name| typed(name)))?)
-}
-
-async fn read_all<E: From<RecountError>>(
-    rows: DataFrame,
-    columns: &[&str],
-    mut receive: impl FnMut(&RecordBatch) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut stream = selected(rows, columns)?.execute_stream().await.map_err(RecountError::from)?;
-    while let Some(batch) = stream.next().await {
-        receive(&batch.map_err(RecountError::from)?)?;
-    }
-    Ok(())
-}
-
-/// What is read of events to count them by rollups and sum these units.
-fn columns_of(rollups: &[Rollup], summed: &[Unit]) -> Vec<&'static str> {
-    counted_columns(counted_properties(rollups, summed))
 }
 
 /// The properties that rollups group by and that are summed, each once.

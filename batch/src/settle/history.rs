@@ -19,6 +19,8 @@ use crate::reconcile::{CellName, Drift};
 pub(crate) struct Previous {
     /// How many deliveries the lake held for the day.
     pub(crate) deliveries: u64,
+    /// How many events they were.
+    pub(crate) events: u64,
     /// What became of the day.
     pub(crate) state: State,
     /// The fingerprint of its cells.
@@ -67,6 +69,7 @@ impl Store {
             let state = row.state.parse().map_err(|error| StoreError::Incompatible(format!("{error}")))?;
             let previous = Previous {
                 deliveries: row.deliveries,
+                events: row.events,
                 state,
                 content_hash: row.content_hash,
                 settled_at: EventTime(row.settled_at),

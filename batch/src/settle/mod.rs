@@ -15,6 +15,7 @@ mod periods;
 mod published;
 mod rows;
 mod store;
+mod tops;
 mod write;
 
 pub(crate) use self::adjustments::Adjustment;

@@ -5,6 +5,7 @@ mod chain;
 mod compare;
 mod recount;
 mod run;
+mod tops;
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,13 +9,14 @@ use reckon_schemas::catalog::Tenant;
 
 use crate::nightly::Error;
 use crate::nightly::recount::{Days, Recount};
-use crate::recount::{Budget, Cells, Groups};
+use crate::recount::{Budget, Cells, Groups, Top};
 use crate::settle::Settlement;
 
 /// Days that were counted again.
 pub(super) struct Recounted {
     pub(super) groups: Groups,
     pub(super) cells: Cells,
+    pub(super) tops: Vec<Top>,
     pub(super) settlements: Vec<Settlement>,
 }
 
@@ -34,5 +35,5 @@ pub(super) async fn recount(
     let firsts = &counter.first_deliveries(days, deliveries, budget).await?;
     let asked = Days { days, deliveries, firsts, cut: None, settled: &BTreeMap::new() };
     let counted = counter.count(&asked, &mut groups, budget).await?;
-    Ok(Recounted { groups, cells: counted.cells, settlements: counted.settlements })
+    Ok(Recounted { groups, cells: counted.cells, tops: counted.tops, settlements: counted.settlements })
 }

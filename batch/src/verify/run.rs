@@ -7,7 +7,7 @@ use reckon_schemas::ids::TenantId;
 
 use super::compare::Expected;
 use super::recount::recount;
-use super::{Config, Finding, Verification};
+use super::{Config, Finding, Verification, tops};
 use crate::lake::{self, Lake};
 use crate::manifest::{self, Action, Counted, LakeFile, Link};
 use crate::nightly::{Error, due::pieces, recount::Recount};
@@ -106,6 +106,7 @@ async fn verify(
             }
         }
         expected.compare(&store, run_id, (*first, *last), &mut found).await?;
+        tops::compare(&store, run_id, &recounted, &mut found).await?;
     }
     Ok(found)
 }

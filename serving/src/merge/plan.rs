@@ -56,6 +56,13 @@ impl Settlements {
         self.horizon
     }
 
+    /// The same as if nothing were settled from an instant on: batch has not counted there what is asked for.
+    pub(crate) fn before(mut self, instant: EventTime) -> Self {
+        self.days.truncate(self.days.partition_point(|day| day.start < instant));
+        self.horizon = self.horizon.map(|horizon| horizon.min(instant));
+        self
+    }
+
     /// The days that share an instant with a range.
     pub(crate) fn days_in(&self, from: EventTime, to: EventTime) -> &[SettledDay] {
         &self.days[self.overlapping(from, to)]

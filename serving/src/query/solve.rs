@@ -66,13 +66,14 @@ impl Evaluator {
         let bounds = Bounds { windows_max: self.tuning.top_windows_max, ..self.bounds() };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, bounds)?;
         let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
-        let plan = Plan::of_speed(&windows, settlements, progress.newest_write());
+        let settlements = self.settled_with_tops(&selection, settlements, &windows).await?;
+        let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
         let limit = query.limit.unwrap_or(usize::MAX).min(metric.top_limit());
         let read = self.read_top(&selection, limit, &plan, &progress, redis_error, &mut notes);
         let (merged, is_truncated) = read.await?;
         if is_truncated {
-            notes.push("what the values that are not listed add up to cannot be derived from a sketch".to_owned());
+            notes.push("what the values that are not listed add up to is not known value by value".to_owned());
         }
         let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);
         let groups_count = merged.groups.len();

@@ -129,6 +129,9 @@ pub(super) fn number(selection: &Selection, provenance: &Provenance, tally: &Tal
     let (value, method, error_bound) = match tally {
         Tally::Sum(sum) => (*sum, Method::Exact, 0),
         Tally::Users(users) if users.exact.is_some() => (i128::from(users.count()), Method::Exact, 0),
+        Tally::Frequent { at_least, at_most } if at_least == at_most && provenance.layer == Some(Layer::Batch) => {
+            (i128::from(*at_most), Method::Exact, 0)
+        }
         Tally::Frequent { at_least, at_most } => {
             (i128::from(*at_most), Method::FrequentItems, i128::from(at_most - at_least))
         }

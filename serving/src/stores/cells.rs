@@ -338,11 +338,11 @@ fn windows(statement: Statement, selection: &Selection, (from, to): Span) -> Sta
     statement.bind("grain", selection.grain.name()).bind("from", from.0).bind("to", to.0)
 }
 
-fn pinned(days: &[SettledDay]) -> Vec<(String, &str)> {
+pub(super) fn pinned(days: &[SettledDay]) -> Vec<(String, &str)> {
     days.iter().map(|day| (day.day.to_string(), &*day.run_id)).collect()
 }
 
-pub(super) fn days_since_1970(day: jiff::civil::Date) -> i32 {
+pub(crate) fn days_since_1970(day: jiff::civil::Date) -> i32 {
     let epoch = jiff::civil::date(1970, 1, 1);
     day.since(epoch).map_or(0, |span| span.get_days())
 }

@@ -14,7 +14,7 @@ use super::pending::BySeries;
 use super::series::{SeriesId, SeriesTable};
 
 /// The grains that they are kept for.
-pub(super) const TOP_GRAINS: [Grain; 3] = [Grain::FiveMinutes, Grain::Hour, Grain::Day];
+pub(super) const TOP_GRAINS: [Grain; 3] = TopSketch::GRAINS;
 /// A sketch takes the room of about so many cells.
 const CELLS_EACH: usize = 100;
 
