@@ -150,17 +150,17 @@ impl Adding<'_> {
     fn add(&mut self, tallied: &Tallied, translation: &Translation) -> Result<(), SumOverflow> {
         let timeline = self.timeline;
         let slot_of = |slot: u32| translation.slots[slot as usize] as usize;
-        for ((combination, slot), count) in &tallied.counts {
+        for ((combination, slot), entry) in &tallied.entries {
+            let (slot, entry) = (slot_of(*slot), *entry as usize);
             for group in &tallied.combinations[*combination as usize] {
                 for windows in timeline.by_slot() {
-                    self.exact(*group, windows[slot_of(*slot)]).count += count;
-                }
-            }
-        }
-        for ((combination, slot, unit), sum) in &tallied.sums {
-            for group in &tallied.combinations[*combination as usize] {
-                for windows in timeline.by_slot() {
-                    self.exact(*group, windows[slot_of(*slot)]).sums.add(&tallied.units[*unit], *sum)?;
+                    let exact = self.exact(*group, windows[slot]);
+                    exact.count += tallied.counts[entry];
+                    for (unit, sums) in tallied.units.iter().zip(&tallied.sums) {
+                        if let Some(Some(sum)) = sums.get(entry) {
+                            exact.sums.add(unit, *sum)?;
+                        }
+                    }
                 }
             }
         }

@@ -28,9 +28,13 @@ type Combination = Box<[u32]>;
 pub(crate) struct Tally {
     combinations: HashMap<Combination, u32>,
     slots: Slots,
-    counts: HashMap<(u32, u32), u64>,
+    /// By combination and slot: the number of its entry.
+    entries: HashMap<(u32, u32), u32>,
+    /// By entry.
+    counts: Vec<u64>,
     units: Vec<Unit>,
-    sums: HashMap<(u32, u32, usize), i128>,
+    /// By unit, then by entry, as far as there are entries that have it.
+    sums: Vec<Vec<Option<i128>>>,
     visits: Collector<VISIT_WORDS>,
 }
 
@@ -40,12 +44,14 @@ pub(super) struct Tallied {
     pub(super) combinations: Vec<Combination>,
     /// By number.
     pub(super) slots: Vec<Slot>,
-    /// By combination and slot.
-    pub(super) counts: HashMap<(u32, u32), u64>,
+    /// The combination and slot of each entry, and its number.
+    pub(super) entries: HashMap<(u32, u32), u32>,
+    /// By entry.
+    pub(super) counts: Vec<u64>,
     /// By number.
     pub(super) units: Vec<Unit>,
-    /// By combination, slot and unit.
-    pub(super) sums: HashMap<(u32, u32, usize), i128>,
+    /// By unit, then by entry.
+    pub(super) sums: Vec<Vec<Option<i128>>>,
     /// By part.
     pub(super) visits: Vec<Collected<VISIT_WORDS>>,
 }
@@ -56,9 +62,10 @@ impl Tally {
         Self {
             combinations: HashMap::new(),
             slots: Slots::new(finest, zone),
-            counts: HashMap::new(),
+            entries: HashMap::new(),
+            counts: Vec::new(),
             units: Vec::new(),
-            sums: HashMap::new(),
+            sums: Vec::new(),
             visits: Collector::new(budget),
         }
     }
@@ -105,11 +112,20 @@ impl Tally {
         user: Option<User>,
     ) -> Result<(), RecountError> {
         let slot = self.slots.of(at, day);
-        *self.counts.entry((combination, slot)).or_default() += 1;
+        let entry = *self.entries.entry((combination, slot)).or_insert_with(|| {
+            self.counts.push(0);
+            u32::try_from(self.counts.len() - 1).expect("a chunk of days has far fewer than 2^32 cells")
+        });
+        let entry = entry as usize;
+        self.counts[entry] += 1;
         for (unit, amount) in amounts {
             let unit = self.unit(unit);
-            let sum = self.sums.entry((combination, slot, unit)).or_default();
-            *sum = sum.checked_add(i128::from(*amount)).ok_or(SumOverflow)?;
+            let sums = &mut self.sums[unit];
+            if sums.len() <= entry {
+                sums.resize(self.counts.len(), None);
+            }
+            let sum = sums[entry].unwrap_or(0).checked_add(i128::from(*amount)).ok_or(SumOverflow)?;
+            sums[entry] = Some(sum);
         }
         if let Some(User { key, hash }) = user {
             let place = u64::from(combination) << 32 | u64::from(slot);
@@ -135,6 +151,7 @@ impl Tally {
         Tallied {
             combinations: combinations.into_iter().map(|(_, groups)| groups).collect(),
             slots: self.slots.all().to_vec(),
+            entries: self.entries,
             counts: self.counts,
             units: self.units,
             sums: self.sums,
@@ -142,10 +159,12 @@ impl Tally {
         }
     }
 
+    #[inline]
     fn unit(&mut self, unit: &Unit) -> usize {
         // A handful: money in a few currencies and a few properties.
         self.units.iter().position(|known| known == unit).unwrap_or_else(|| {
             self.units.push(unit.clone());
+            self.sums.push(Vec::new());
             self.units.len() - 1
         })
     }

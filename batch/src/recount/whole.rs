@@ -1,8 +1,10 @@
 //! The count of everything that the lake holds of a tenant: no settlement, no speed layer, only exact cells.
 
+use hashbrown::HashMap;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::{Rollup, read_amounts};
+use reckon_schemas::lake::COLUMN_PROPERTIES;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, WindowCursor};
@@ -46,6 +48,8 @@ pub async fn count_whole(table: &deltalake::DeltaTable, tenant: &Tenant, plan: &
         groups: Groups::new(plan.rollups.clone()),
         days: WindowCursor::new(Grain::Day, tenant.time_zone.clone()),
         day: None,
+        known: HashMap::new(),
+        has_other_properties: plan.rollups.iter().flat_map(Rollup::dimensions).any(|name| !is_column(name)),
         found: Vec::new(),
         amounts: Vec::new(),
     };
@@ -76,8 +80,16 @@ struct Counting {
     days: WindowCursor,
     /// The day of the last event, by its first instant.
     day: Option<(EventTime, Date)>,
+    /// The combinations of short texts.
+    known: HashMap<[u128; COLUMN_PROPERTIES.len() + 1], u32>,
+    /// Whether these texts do not decide the combination.
+    has_other_properties: bool,
     found: Vec<u32>,
     amounts: Vec<(Unit, i64)>,
+}
+
+fn is_column(property: &str) -> bool {
+    COLUMN_PROPERTIES.contains(&property)
 }
 
 impl Counting {
@@ -87,10 +99,23 @@ impl Counting {
             Some(day) if day.0 == start => day,
             day => day.insert((start, day_of(start))),
         };
-        let property = |name: &str| delivery.property(name);
-        self.groups.of_event(delivery.name, property, &mut self.found);
-        read_amounts(delivery.money, property, &[], &mut self.amounts);
-        self.tally.count(delivery.occurred_at, day, &self.found, &self.amounts, delivery.user)
+        let combination = self.combination(delivery);
+        read_amounts(delivery.money, |_| None, &[], &mut self.amounts);
+        self.tally.count_in(combination, delivery.occurred_at, day, &self.amounts, delivery.user)
+    }
+
+    #[inline]
+    fn combination(&mut self, delivery: &Delivery<'_>) -> u32 {
+        let texts = if self.has_other_properties { None } else { delivery.short_texts() };
+        if let Some(known) = texts.and_then(|texts| self.known.get(&texts)) {
+            return *known;
+        }
+        self.groups.of_event(delivery.name, |name| delivery.property(name), &mut self.found);
+        let combination = self.tally.combination(&self.found);
+        if let Some(texts) = texts {
+            self.known.insert(texts, combination);
+        }
+        combination
     }
 
     /// Its tally, with the numbers that its groups have in a table of all threads' groups.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use futures::{StreamExt, TryStreamExt};
 use reckon_batch::lake::Lake;
 use reckon_batch::recount::{Counted, Plan, count_whole};
 use reckon_schemas::catalog::Tenant;
@@ -20,6 +21,8 @@ use super::{lake, rate, rounded};
 use crate::usage::Usage;
 
 const MEGABYTE: usize = 1 << 20;
+/// While one tenant's counts are put together, the next one's rows are read.
+const TENANTS_AT_ONCE: usize = 2;
 /// Of a limit on the whole process: what is left for keys beside the tables of the count, the scan and the code.
 const KEYS_SHARE: usize = 3;
 
@@ -54,18 +57,20 @@ pub(crate) async fn run(dir: &Path, arguments: &Arguments) -> Result<Value> {
     let plan = Plan {
         rollups: arguments.rollups.clone(),
         grains: arguments.grains.clone(),
-        memory_bytes: arguments.memory_mb * MEGABYTE / KEYS_SHARE,
+        memory_bytes: arguments.memory_mb * MEGABYTE / KEYS_SHARE / TENANTS_AT_ONCE,
     };
     let single = plan.rollups.len() == 1 && plan.grains.len() == 1;
     let usd: Currency = "USD".parse()?;
     let (mut answer, mut spilled_bytes) = (Answer::default(), 0);
     let started = Instant::now();
     let table = Lake::open(&lake::store(dir)).await?.events().await?;
-    for index in 0..TENANTS {
-        let tenant = settings_of(index)?;
-        let counted = count_whole(&table, &tenant, &plan).await?;
+    let tenants = (0..TENANTS).map(settings_of).collect::<Result<Vec<Tenant>>>()?;
+    let counting = tenants.iter().map(|tenant| count_whole(&table, tenant, &plan));
+    let mut counting = futures::stream::iter(counting).buffered(TENANTS_AT_ONCE);
+    for tenant in &tenants {
+        let Some(counted) = counting.try_next().await? else { break };
         spilled_bytes += counted.spilled_bytes;
-        answer.add(&tenant, &counted, usd, single);
+        answer.add(tenant, &counted, usd, single);
     }
     let seconds = started.elapsed().as_secs_f64();
     answer.lines.sort_unstable();

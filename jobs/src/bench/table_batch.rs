@@ -16,12 +16,10 @@ pub(super) fn recount_row(line: &Value, run: &Run<'_>) -> Row {
         other => other,
     };
     let work = if line["work"] == "single" { "one grouping" } else { "4 rollups, 4 grains" };
-    let limited = line["memory_mb"].as_u64().filter(|limit| *limit <= 1000);
-    let limit = limited.map_or(String::new(), |limit| format!(", limit {limit} MB"));
+    let limit = line["process_mb"].as_u64().map_or(String::new(), |limit| format!(", in a process of {limit} MB"));
     let what = format!("{name}: {work}{limit}");
-    if line["failed"] == true {
-        let details = "gave up: out of memory, or of patience".to_owned();
-        return Row { what, rate: "–".to_owned(), details, wanted: String::new() };
+    if let Some(why) = line["failed"].as_str() {
+        return Row { what, rate: "–".to_owned(), details: why.to_owned(), wanted: String::new() };
     }
     let mut details =
         format!("{} events, {} cells in {} s, {} MB", line["events"], line["groups"], line["seconds"], megabytes(line));
@@ -35,10 +33,9 @@ pub(super) fn recount_row(line: &Value, run: &Run<'_>) -> Row {
         ["digest", "groups", "amount_minor", "users_summed", "product"].iter().any(|name| other[*name] != line[*name])
     };
     let comparable: Vec<&Value> = run.lines().iter().filter(same_work).collect();
-    let engines = comparable.iter().filter(|other| other["engine"] != line["engine"]).count();
     if comparable.iter().any(|other| differs(other)) {
         details.push_str("; ANOTHER ANSWER THAN OTHERS");
-    } else if engines > 0 {
+    } else if comparable.len() > 1 {
         details.push_str("; same answer");
     }
     let duckdb = comparable.iter().find(|other| other["engine"] == "duckdb");

@@ -65,7 +65,7 @@ fn a_sum_that_leaves_128_bits_is_an_error() {
         let mut tally = Tally::new(Grain::Day, &Zone::UTC, &Budget::new(0));
         tally.count(EventTime(0), date(1970, 1, 1), &[0], &[(eur.clone(), 0)], None).expect("nothing");
         let mut tallied = tally.finish();
-        tallied.sums.values_mut().for_each(|sum| *sum = i128::MAX);
+        tallied.sums.iter_mut().flatten().for_each(|sum| *sum = Some(i128::MAX));
         tallied
     };
     let translation = Translation { combinations: vec![0], slots: vec![0] };
