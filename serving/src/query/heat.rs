@@ -95,6 +95,10 @@ impl Evaluator {
         let zone = &asked.tenant.time_zone;
         let hours: Vec<usize> = (0..plan.len()).map(|index| hour_of_week(plan.window(index), zone)).collect();
         let is_users = selection.measure == Measure::Users;
+        if is_users && plan.reads_events() {
+            let detail = "users of an hour of the week are united from rollups, and none has all of these dimensions";
+            return Err(Problem::not_answerable("filter", detail));
+        }
         let zero = if is_users { Tally::sketched_users(Sketch::new()) } else { Tally::Sum(0) };
         let mut tallies = vec![zero; HOURS];
         let settled = plan.windows_of(Layer::Batch);

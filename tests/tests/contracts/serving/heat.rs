@@ -105,6 +105,7 @@ async fn users_of_a_cell_are_united_over_its_hours() -> Result<()> {
     for (rest, status) in [
         ("metric=unknown", 404),
         ("metric=active", 422),
+        ("metric=households&filter=city:x", 422),
         ("metric=revenue&by=department", 400),
         ("metric=revenue&grain=1d", 400),
     ] {
