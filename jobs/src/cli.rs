@@ -12,7 +12,7 @@ use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
     ballista, bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, lineage, load, nightly,
-    parts, prepare, raw, reconcile, shutdown, tie_out, told, upkeep, verify,
+    parts, people, prepare, raw, reconcile, shutdown, tie_out, told, upkeep, verify,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -89,6 +89,10 @@ pub(crate) enum Command {
         #[arg(long, value_enum, required = true)]
         scope: Vec<ScopeName>,
     },
+    /// The people of a tenant: make the first admin.
+    User(people::UserArguments),
+    /// Give a tenant bounds of its own instead of those that are configured for all.
+    Quota(people::QuotaArguments),
     /// Replay a year of real purchases through a running stack, settle it, and show the page.
     Demo(demo::Arguments),
     /// Send generated events to a collector at a steady rate, and report what it took.
@@ -159,7 +163,9 @@ impl Command {
             Command::Forecast(arguments) => forecast::run(&settings, arguments).await,
             Command::BallistaScheduler(arguments) => ballista::scheduler(&settings, arguments, shutdown).await,
             Command::BallistaExecutor(arguments) => ballista::executor(&settings, arguments).await,
-            Command::Demo(arguments) => demo::run(settings, arguments, shutdown).await,
+            Command::User(arguments) => people::user(&settings, arguments).await,
+            Command::Quota(arguments) => people::quota(&settings, arguments).await,
+            Command::Demo(arguments) => Box::pin(demo::run(settings, arguments, shutdown)).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
             Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,
             Command::Key { .. } => unreachable!("handled above, before the configuration is read"),

@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) nightly: reckon_batch::nightly::Tuning,
     pub(crate) expire: crate::upkeep::Retention,
     pub(crate) lineage: crate::lineage::Lineage,
+    pub(crate) accounts: reckon_serving::accounts::Tuning,
     pub(crate) serve: reckon_serving::Tuning,
 }
 
@@ -64,6 +65,7 @@ impl Default for Settings {
             nightly: Default::default(),
             expire: Default::default(),
             lineage: Default::default(),
+            accounts: Default::default(),
             serve: Default::default(),
         }
     }
@@ -83,6 +85,9 @@ pub(crate) enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
+    /// The configuration store's address is not one.
+    #[error("configuration: {0}")]
+    Accounts(#[from] reckon_serving::accounts::Error),
     /// The catalog is not valid.
     #[error("catalog {path}: {error}")]
     Catalog {

@@ -4,6 +4,7 @@
 //! translates the outside world into one call of a layer's library.
 
 mod ballista;
+mod accounts;
 mod bench;
 mod catalog_watch;
 mod changes;
@@ -26,6 +27,7 @@ mod metrics;
 mod nightly;
 mod owner;
 mod parts;
+mod people;
 mod prepare;
 mod progress;
 mod raw;

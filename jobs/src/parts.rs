@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts;
 use crate::catalog_watch;
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::exit::Exit;
 use crate::metrics;
 use crate::prepare;
@@ -68,13 +69,18 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
         let shutdown = shutdown.clone();
         match part {
             Part::Collect => {
+                let accounts = accounts::open(settings).map_err(ConfigError::from)?;
                 let config = collect::Config {
                     kafka: settings.kafka.clone(),
                     catalog: catalog.clone(),
+                    keys: accounts.keys(),
                     tuning: settings.collect.clone(),
                 };
                 let listener = bind(settings.listen.collect, "listen.collect").await?;
                 running.collect = listener.local_addr().ok();
+                // The collector knows keys, not where they come from.
+                let stop = shutdown.clone();
+                tokio::spawn(async move { accounts.follow(stop).await });
                 running.spawn(*part, async move { Ok(collect::run(config, listener, shutdown).await?) });
             }
             Part::Speed => {
@@ -108,6 +114,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     raw_retention: settings.raw.retention,
                     kafka: settings.kafka.clone(),
                     catalog: catalog.clone(),
+                    accounts: accounts::open(settings).map_err(ConfigError::from)?,
                     tuning: settings.serve.clone(),
                     extra_openapi: vec![collect::openapi()],
                 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{self, AccessKey, Denied, Scope};
+use crate::access::AccessKey;
 use crate::cell::Rollup;
 use crate::ids::TenantId;
 use crate::money::Currency;
@@ -144,18 +144,6 @@ impl Catalog {
             }
         }
         Ok(())
-    }
-
-    /// The tenant that a key speaks for, if it has the scope at this time.
-    ///
-    /// # Errors
-    /// [`Denied`].
-    pub fn authenticate(&self, key: &str, scope: Scope, now: jiff::Timestamp) -> Result<&Tenant, Denied> {
-        let prefix = access::prefix_of(key).ok_or(Denied::InvalidKey)?;
-        let entries = self.tenants.iter().flat_map(|tenant| tenant.keys.iter().map(move |entry| (tenant, entry)));
-        let (tenant, entry) =
-            entries.into_iter().find(|(_, entry)| entry.prefix == prefix).ok_or(Denied::InvalidKey)?;
-        entry.open(key, scope, now).map(|()| tenant)
     }
 
     /// The tenant of that name.
@@ -307,7 +295,6 @@ fn is_identity(dimension: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::NewKey;
 
     fn tenant(id: &str, keys: Vec<AccessKey>) -> Tenant {
         Tenant {
@@ -319,20 +306,6 @@ mod tests {
             dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         }
-    }
-
-    #[test]
-    fn a_key_speaks_for_its_tenant() {
-        let (one, two) =
-            (NewKey::from_random([1; 20], vec![Scope::Read]), NewKey::from_random([2; 20], vec![Scope::Read]));
-        let catalog = Catalog { tenants: vec![tenant("a", vec![one.entry]), tenant("b", vec![two.entry])] };
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        let who = |key: &str| catalog.authenticate(key, Scope::Read, now).map(|tenant| tenant.id.as_str().to_owned());
-        assert_eq!(who(&one.key), Ok("a".to_owned()));
-        assert_eq!(who(&two.key), Ok("b".to_owned()));
-        assert_eq!(who("rk_03030303_00"), Err(Denied::InvalidKey));
-        // The prefix of one with the secret of the other.
-        assert_eq!(who(&format!("{}{}", &one.key[..12], &two.key[12..])), Err(Denied::InvalidKey));
     }
 
     #[test]

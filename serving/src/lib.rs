@@ -3,14 +3,16 @@
 //! A query is planned over windows: each is answered by exactly one layer, batch before the horizon, speed after it.
 //! `merge` is pure and knows neither stores nor clients; `query` turns a question into a plan, reads what it needs
 //! from the `stores` and words the `answer`; `live` does so again whenever something changed, once for everybody
-//! who asks the same. The tenant comes from the key alone (`access`).
+//! who asks the same. The tenant comes from the credential alone (`access`); who may do what is kept in `accounts`.
 
 mod access;
+pub mod accounts;
 mod answer;
 mod exact;
 mod funnel;
 mod heat;
 mod lake;
+mod boards;
 mod live;
 mod merge;
 mod problem;
@@ -22,6 +24,7 @@ mod table;
 mod tuning;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +33,8 @@ use reckon_schemas::stores::{ClickHouse, Kafka, Redis};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, Limits};
+use crate::accounts::Accounts;
 use crate::lake::Lake;
 use crate::live::Hub;
 use crate::query::Evaluator;
@@ -56,6 +60,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// Tenants, their metrics and their keys.
     pub catalog: Arc<Catalog>,
+    /// Who may do what, and what people saved.
+    pub accounts: Accounts,
     /// Bounds and intervals.
     pub tuning: Tuning,
     /// The documents of other parts' HTTP interfaces, so that one page shows all.
@@ -102,22 +108,34 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     let lake = Lake::new(config.lake, limits).map_err(|error| Error::Lake(error.to_string()))?;
     let announcements = stores.redis.client().clone();
-    let access = Arc::new(Access::new(config.catalog, tuning.queries_per_second_max));
+    let limits = Limits {
+        queries_per_second_max: tuning.queries_per_second_max,
+        live_clients_max: tuning.live_clients_max,
+        rows_per_minute_max: tuning.rows_per_minute_max,
+        // However much one tenant asks for, there is room for another.
+        evaluations_max: (tuning.evaluations_max / 2).max(1),
+    };
+    let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
     let tenants = access.tenant_ids().cloned().collect();
     let evaluator = Evaluator::new(stores, lake, config.raw_retention, tuning.clone());
     // Ends with this function, also if the listener breaks.
     let stop = shutdown.child_token();
     let _stop_on_return = stop.clone().drop_guard();
-    let hub = Hub::new(evaluator.clone(), tuning.clone(), stop.clone());
+    let hub = Hub::new(evaluator.clone(), access.clone(), tuning.clone(), stop.clone());
     let ears = hub.clone();
     let listening = tokio::spawn({
         let stop = stop.clone();
         async move { ears.listen(announcements, tenants, stop).await }
     });
+    let tending = tokio::spawn({
+        let stop = stop.clone();
+        async move { config.accounts.tend(stop).await }
+    });
     let app = App { access, evaluator, hub, tuning, shutdown: stop.clone() };
     let router = routes::router(app, config.extra_openapi);
     tracing::info!(address = %listener.local_addr()?, "serving");
     let drain = stop.clone();
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { drain.cancelled().await });
     let overdue = async {
         stop.cancelled().await;
@@ -132,6 +150,6 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     stop.cancel();
     // Only sleeps and reads, all of which end with the token.
-    let _ = tokio::time::timeout(Duration::from_secs(1), listening).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(listening, tending) }).await;
     served.map_err(Error::Listener)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use reckon_schemas::access::Scope;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -90,18 +91,78 @@ impl Problem {
 
     /// The same words for a key that does not exist, is wrong or has expired.
     pub(crate) fn unauthorized() -> Self {
-        let detail = "send a valid read key as `Authorization: Bearer <key>`";
+        let detail = "send a valid key as `Authorization: Bearer <key>`, or sign in";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The key is not valid", detail)
     }
 
-    pub(crate) fn forbidden() -> Self {
-        let detail = "this key is valid, but not for reading: use a key with the scope `read`";
+    /// The credential is good, but not for this.
+    pub(crate) fn forbidden(needed: Scope) -> Self {
+        let detail = format!("this is not open to you: it needs the scope `{}`", needed.name());
         Self::new(StatusCode::FORBIDDEN, "forbidden", "The key does not have the scope that this needs", detail)
+    }
+
+    /// A request that a browser may have been tricked into.
+    pub(crate) fn cross_site(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross-site", "This request does not come from the page", detail)
     }
 
     /// The same words for what does not exist and for what belongs to somebody else.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    /// What is not there, and what is somebody else's: not a byte tells them apart.
+    pub(crate) fn nothing_here() -> Self {
+        Self::not_found("there is nothing of this name")
+    }
+
+    pub(crate) fn invalid_body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body cannot be taken as it is", detail)
+    }
+
+    pub(crate) fn unreadable_body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unreadable-body", "The body is not JSON", detail)
+    }
+
+    pub(crate) fn unsupported_media_type() -> Self {
+        let detail = "send a body of the type `application/json`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has another type", detail)
+    }
+
+    pub(crate) fn body_too_large() -> Self {
+        let detail = "the body is larger than this path reads, or it broke off";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body cannot be read to its end", detail)
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "This does not go together with what is there", detail)
+    }
+
+    pub(crate) fn changed_meanwhile() -> Self {
+        let detail = "it was changed meanwhile: read it again, and send the `ETag` that you get as `If-Match`";
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", "Somebody else was faster", detail)
+    }
+
+    pub(crate) fn if_match_missing() -> Self {
+        let detail = "say which version you change: send the `ETag` that you have read as `If-Match`";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "if-match-missing", "The version is missing", detail)
+    }
+
+    /// The configuration store is away.
+    pub(crate) fn store_away() -> Self {
+        let (status, detail) = (StatusCode::SERVICE_UNAVAILABLE, "accounts and saved things cannot be reached");
+        Self::new(status, "unavailable", "The configuration store is away", detail).retry_after(Duration::from_secs(5))
+    }
+
+    /// The same words whatever was not right about it.
+    pub(crate) fn sign_in_refused() -> Self {
+        let detail = "the address or the password is not right, or nobody has invited you";
+        Self::new(StatusCode::UNAUTHORIZED, "sign-in-refused", "You are not signed in", detail)
+    }
+
+    pub(crate) fn provider_away() -> Self {
+        let (status, detail) = (StatusCode::BAD_GATEWAY, "the OpenID provider did not answer as it should: try again");
+        Self::new(status, "provider-away", "The sign-in could not be completed", detail)
     }
 
     pub(crate) fn method_not_allowed() -> Self {

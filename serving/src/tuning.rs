@@ -56,8 +56,12 @@ pub struct Tuning {
     pub events_timeout: Duration,
     /// The most requests per second and tenant, as a sustained rate and as a burst.
     pub queries_per_second_max: u32,
+    /// The sites whose pages may read with a key, such as `https://app.example.com`; none by default.
+    pub cors_origins: Vec<String>,
     /// The most live clients per tenant.
     pub live_clients_max: usize,
+    /// The most rows that a tenant's questions may make ClickHouse read in a minute; beyond it the next ones wait.
+    pub rows_per_minute_max: u64,
     /// The most different live queries per tenant; clients that ask the same share one.
     pub live_queries_max: usize,
     /// How many past messages of a live query are kept for clients that come back.
@@ -97,7 +101,9 @@ impl Default for Tuning {
             lake_cache_numbers: 1_000_000,
             events_timeout: Duration::from_secs(30),
             queries_per_second_max: 50,
+            cors_origins: Vec::new(),
             live_clients_max: 100,
+            rows_per_minute_max: 1_000_000_000,
             live_queries_max: 32,
             live_history: 64,
             live_interval: Duration::from_millis(500),

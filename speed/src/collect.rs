@@ -19,13 +19,16 @@ mod unread;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reckon_schemas::access::KeyBook;
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::Kafka;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::tuning::Tuning;
 
+use self::credentials::Doors;
 use self::enrich::Enricher;
 use self::intake::Intake;
 use self::producer::EventLog;
@@ -41,6 +44,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// The tenants, their write keys and their bounds.
     pub catalog: Arc<Catalog>,
+    /// Keys that are made and revoked while the collector runs; who sends them knows where they are kept.
+    pub keys: watch::Receiver<Arc<KeyBook>>,
     /// The section `collect` of the configuration.
     pub tuning: Tuning,
 }
@@ -65,11 +70,11 @@ pub enum Error {
 /// # Errors
 /// [`Error::Configuration`] if a value cannot be used; it is returned before the first connection.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let Config { kafka, catalog, tuning } = config;
+    let Config { kafka, catalog, keys, tuning } = config;
     let enricher = Enricher::open(&tuning)?;
     let log = Arc::new(EventLog::open(&kafka, &tuning)?);
     let watch = tokio::spawn(log.clone().watch(tuning.probe_interval, shutdown.clone()));
-    let intake = Arc::new(Intake::new(catalog, log.clone(), enricher, tuning.clone()));
+    let intake = Arc::new(Intake::new(Doors { catalog, book: keys }, log.clone(), enricher, tuning.clone()));
     server::serve(listener, routes::router(intake), &tuning, shutdown).await;
     watch.abort();
     log.flush(FLUSH_TIME_MAX).await;

@@ -12,6 +12,8 @@ pub mod counted;
 pub mod faults;
 pub mod lake;
 pub mod log;
+pub mod openid;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod purchases;

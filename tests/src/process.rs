@@ -1,6 +1,7 @@
 //! The real binary as a child process: started, killed, stopped in good order, and never left behind.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -46,6 +47,23 @@ fn command(config: &Path, arguments: &[&str]) -> Result<Command> {
 /// Runs a command to its end.
 pub fn run(config: &Path, arguments: &[&str]) -> Result<Finished> {
     let output = command(config, arguments)?.output()?;
+    Ok(Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        log: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// The same with something on standard input.
+pub fn run_with_input(config: &Path, arguments: &[&str], input: &str) -> Result<Finished> {
+    let mut command = command(config, arguments)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("its input")?;
+    // One that does not read it has ended with a reason of its own.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output()?;
     Ok(Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -171,6 +171,11 @@ impl World {
         process::run(&self.config(), arguments)
     }
 
+    /// The same with something on standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<Finished> {
+        process::run_with_input(&self.config(), arguments, input)
+    }
+
     /// Starts a part (`collect`, `speed`, `archive`, `serve`, `all`).
     pub fn start(&self, part: &str) -> Result<Process> {
         Process::start(&self.config(), &[part], self.folder.path().join(format!("{part}.log")))
@@ -197,7 +202,8 @@ impl World {
         Ok(process)
     }
 
-    async fn is_ready(&self, port: u16) -> Result<bool> {
+    /// Whether a part answers on its port.
+    pub async fn is_ready(&self, port: u16) -> Result<bool> {
         let answer = self.http.get(format!("http://127.0.0.1:{port}/readyz")).send().await?;
         Ok(answer.status().is_success())
     }

@@ -1,5 +1,7 @@
 //! Contracts: what one layer writes, another reads, on real servers.
 
+#[path = "contracts/accounts/mod.rs"]
+mod accounts;
 #[path = "contracts/close.rs"]
 mod close;
 #[path = "contracts/collect.rs"]

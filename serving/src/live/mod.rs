@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::feed::{Feed, Seen};
+use crate::access::{Access, Place, meter};
 use crate::problem::Problem;
 use crate::query::Evaluator;
 use crate::query::params::Query;
@@ -24,6 +25,7 @@ use crate::tuning::Tuning;
 #[derive(Clone)]
 pub(crate) struct Hub {
     evaluator: Evaluator,
+    access: Arc<Access>,
     tuning: Arc<Tuning>,
     shutdown: CancellationToken,
     // A plain mutex: it is held for a look-up, never across an await.
@@ -33,20 +35,23 @@ pub(crate) struct Hub {
 /// What is watched of one tenant.
 #[derive(Default)]
 struct Watched {
-    clients: usize,
     feeds: HashMap<Query, Arc<Feed>>,
 }
 
 /// A client's place. Gives it back when dropped.
 pub(crate) struct Subscription {
     pub(crate) seen: watch::Receiver<Seen>,
-    tenant: TenantId,
-    hub: Hub,
+    _place: Place,
 }
 
 impl Hub {
-    pub(crate) fn new(evaluator: Evaluator, tuning: Arc<Tuning>, shutdown: CancellationToken) -> Self {
-        Self { evaluator, tuning, shutdown, tenants: Arc::default() }
+    pub(crate) fn new(
+        evaluator: Evaluator,
+        access: Arc<Access>,
+        tuning: Arc<Tuning>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { evaluator, access, tuning, shutdown, tenants: Arc::default() }
     }
 
     /// A place for one more client of a question, which begins to be evaluated if it is not yet.
@@ -54,11 +59,9 @@ impl Hub {
     /// # Errors
     /// 429 if the tenant has as many clients or questions as it may have.
     pub(crate) fn subscribe(&self, query: Query, tenant: &Arc<Tenant>) -> Result<Subscription, Problem> {
+        let place = self.access.allowance(&tenant.id).take_place(self.tuning.live_refresh)?;
         let mut tenants = self.lock();
         let watched = tenants.entry(tenant.id.clone()).or_default();
-        if watched.clients >= self.tuning.live_clients_max {
-            return Err(self.full("as many live clients as there may be"));
-        }
         let feed = match watched.feeds.get(&query) {
             Some(feed) => feed.clone(),
             None if watched.feeds.len() >= self.tuning.live_queries_max => {
@@ -71,8 +74,7 @@ impl Hub {
                 feed
             }
         };
-        watched.clients += 1;
-        Ok(Subscription { seen: feed.latest.subscribe(), tenant: tenant.id.clone(), hub: self.clone() })
+        Ok(Subscription { seen: feed.latest.subscribe(), _place: place })
     }
 
     /// Something of this tenant changed (`None`: perhaps of every tenant).
@@ -89,7 +91,8 @@ impl Hub {
         tokio::spawn(async move {
             let is_abandoned = || hub.remove_if_abandoned(&tenant.id, &query, &feed);
             let (evaluator, tuning, shutdown) = (hub.evaluator.clone(), hub.tuning.clone(), hub.shutdown.clone());
-            feed.run(query.clone(), tenant.clone(), evaluator, tuning, shutdown, is_abandoned).await;
+            let work = feed.run(query.clone(), tenant.clone(), evaluator, tuning, shutdown, is_abandoned);
+            meter::on_account_of(hub.access.allowance(&tenant.id), work).await;
         });
     }
 
@@ -110,13 +113,5 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
         // Nothing in here can be left half done by a panic.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(watched) = self.hub.lock().get_mut(&self.tenant) {
-            watched.clients = watched.clients.saturating_sub(1);
-        }
     }
 }

@@ -31,6 +31,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use self::params::{Bounds, Query};
 use self::question::Question;
+use crate::access::meter;
 use crate::answer::Answer;
 use crate::lake::Lake;
 use crate::merge::plan::Settlements;
@@ -130,6 +131,7 @@ impl Evaluator {
     ) -> Result<T, Problem> {
         let limit = if reads_events { self.tuning.events_timeout } else { self.tuning.query_timeout };
         let answered = async {
+            let _share = meter::share().await?;
             let _slot = match reads_events {
                 true => None,
                 false => Some(self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?),

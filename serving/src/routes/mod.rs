@@ -1,29 +1,36 @@
 //! The public listener: what is answered under which path, and what bounds every request.
 
 mod accept;
+mod accounts;
 mod api;
 mod funnels;
+mod body;
+mod dashboards;
 mod openapi;
 mod page;
 mod questions;
+mod session;
+mod users;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::access::Access;
+use crate::access::{Access, meter};
 use crate::live::Hub;
 use crate::problem::Problem;
 use crate::query::Evaluator;
@@ -63,17 +70,23 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .merge(questions::router())
+        .merge(accounts::router())
+        .merge(session::router())
+        .merge(users::router())
+        .merge(dashboards::router())
         .merge(openapi::router(extra))
         .merge(page::router())
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))
         .layer(CompressionLayer::new());
-    Router::new()
+    let cors = cors(&app.tuning.cors_origins);
+    let router = Router::new()
         .route("/v1/live", get(api::live))
         .merge(answered_at_once)
         .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(meter::metered))
         .layer(middleware::from_fn(bounded_head))
         .layer(constant_header(
             header::CONTENT_SECURITY_POLICY,
@@ -83,7 +96,25 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .layer(constant_header(header::X_FRAME_OPTIONS, "DENY"))
         .layer(constant_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(constant_header(header::REFERRER_POLICY, "no-referrer"))
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CatchPanicLayer::custom(panicked));
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+/// For pages of other sites that read with a key. Their browsers send no cookies along.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let headers =
+        [header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, HeaderName::from_static("last-event-id")];
+    let layer = CorsLayer::new()
+        .allow_origin(origins.clone())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(headers)
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3_600));
+    (!origins.is_empty()).then_some(layer)
 }
 
 fn constant_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

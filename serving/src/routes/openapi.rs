@@ -3,11 +3,14 @@
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, api, funnels, questions};
+use super::{App, accounts, api, dashboards, funnels, questions, session, users};
+
+/// What a session's cookie is called where it goes over HTTPS only.
+const SESSION_COOKIE: &str = "__Host-reckon";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,6 +31,11 @@ impl Modify for ReadKey {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key with the scope `read`"));
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("read_key", SecurityScheme::Http(bearer.build()));
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let bearer = bearer.description(Some("A key with the scope `admin`"));
+        components.add_security_scheme("admin_key", SecurityScheme::Http(bearer.build()));
+        let cookie = ApiKeyValue::with_description(SESSION_COOKIE, "A person who signed in at /v1/session");
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
 }
 
@@ -35,6 +43,10 @@ impl Modify for ReadKey {
 pub(crate) fn document(extra: Vec<Document>) -> Document {
     let mut document = Description::openapi();
     document.merge(questions::Description::openapi());
+    document.merge(accounts::Description::openapi());
+    document.merge(session::Description::openapi());
+    document.merge(users::Description::openapi());
+    document.merge(dashboards::Description::openapi());
     for other in extra {
         document.merge(other);
     }

@@ -9,6 +9,7 @@ use reckon_schemas::stores;
 use serde::Serialize;
 
 use super::StoreError;
+use crate::access::meter;
 
 const STORE: &str = "ClickHouse";
 
@@ -98,7 +99,7 @@ impl Statement {
 
     /// All rows.
     pub(crate) async fn rows<T: RowOwned + RowRead>(self) -> Result<Vec<T>, StoreError> {
-        match tokio::time::timeout(self.timeout, self.query.fetch_all::<T>()).await {
+        match tokio::time::timeout(self.timeout, metered(self.query)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(Error::BadResponse(text))) if self.is_limited && is_over_limit(&text) => {
                 Err(StoreError::OverLimit { store: STORE, problem: text })
@@ -110,6 +111,19 @@ impl Statement {
             Err(_) => Err(unavailable(format!("nothing within {:?}", self.timeout))),
         }
     }
+}
+
+/// Reads all rows, and puts what the server read for them on the account of whoever asked.
+async fn metered<T: RowOwned + RowRead>(query: Query) -> Result<Vec<T>, Error> {
+    // The server tells how much it read before its answer: with this setting it answers when it is done.
+    let mut cursor = query.with_setting("wait_end_of_query", "1").fetch::<T>()?;
+    let mut rows = Vec::new();
+    while let Some(row) = cursor.next().await? {
+        rows.push(row);
+    }
+    let read = cursor.summary().and_then(|summary| summary.read_rows());
+    meter::charge(read.unwrap_or(u64::try_from(rows.len()).unwrap_or(u64::MAX)));
+    Ok(rows)
 }
 
 /// A value that this build does not write.

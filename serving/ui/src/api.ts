@@ -200,9 +200,12 @@ export function parameters(question: Question): string {
   return query.toString();
 }
 
-/** A reader with one key. */
+/** A reader with a key, or one who is signed in: then there is no key, but the session's second token. */
 export class Api {
-  constructor(private readonly key: string) {}
+  constructor(
+    private readonly key: string | null,
+    private readonly csrf: string | null = null,
+  ) {}
 
   catalog(signal?: AbortSignal): Promise<Catalog> {
     return this.json("v1/catalog", signal);
@@ -250,18 +253,23 @@ export class Api {
   private async get(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(path, { headers: { ...headers, Authorization: `Bearer ${this.key}` }, cache: "no-store", signal });
+      response = await fetch(path, { headers: { ...headers, ...this.credential() }, cache: "no-store", signal });
     } catch (error) {
       if (signal.aborted && signal.reason?.name !== "TimeoutError") throw error;
       throw new Refused(0, "The server does not answer. Is it running, and is the network there?");
     }
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await refusal(response, this.key !== null);
     return response;
+  }
+
+  private credential(): Record<string, string> {
+    if (this.key !== null) return { Authorization: `Bearer ${this.key}` };
+    return this.csrf === null ? {} : { "X-CSRF-Token": this.csrf };
   }
 }
 
 /** Reads a problem document (RFC 9457), or makes do with the status. */
-async function refusal(response: Response): Promise<Refused> {
+export async function refusal(response: Response, hasKey: boolean): Promise<Refused> {
   const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const retryAfter = Number.isNaN(seconds) ? null : seconds;
   let said = "";
@@ -274,11 +282,13 @@ async function refusal(response: Response): Promise<Refused> {
   const again = retryAfter === null ? "" : ` It asks to try again in ${retryAfter} s.`;
   switch (response.status) {
     case 401:
+      if (!hasKey) return new Refused(401, said || "You are not signed in any more.");
       return new Refused(401, "The server does not know this key. It may be mistyped, expired or revoked.");
     case 403:
+      if (!hasKey) return new Refused(403, said || "This is not open to you.");
       return new Refused(403, "This key may not read numbers. It needs the scope “read”.");
     case 429:
-      return new Refused(429, `Too many questions at once.${again}`, retryAfter);
+      return new Refused(429, `${hasKey ? "Too many questions at once." : said || "Too often."}${again}`, retryAfter);
     case 503:
       return new Refused(503, `${said || "The stores behind the server are away."}${again}`, retryAfter);
     default:

@@ -1,11 +1,14 @@
-/** Sign in, then the board; back to sign-in when the key is no longer good. */
+/** Sign in, then the board; back to sign-in when the key or the session is no longer good. */
 
 import "./style.css";
 
-import { type Api, type Catalog, Refused } from "./api";
+import { Refused } from "./api";
 import { showBoard } from "./board";
 import { fill, h } from "./dom";
-import { forgetKey, showSignIn, storedKey, tryKey } from "./signin";
+import { current, invitationIn, signOut } from "./session";
+import { type Entered, enter, forgetKey, showSignIn, storedKey, tryKey } from "./signin";
+
+const REFUSED = "The provider knows you, but nobody has invited you here.";
 
 const root = document.getElementById("app");
 if (!root) throw new Error("the page has no #app");
@@ -15,16 +18,26 @@ function signIn(why: string | null): void {
   showSignIn(root as Element, why, board);
 }
 
-function board(api: Api, catalog: Catalog): void {
-  showBoard(root as Element, api, catalog, signIn);
+function board({ api, catalog, session }: Entered): void {
+  showBoard(root as Element, api, catalog, (why) => {
+    // Signed out here, whether the server hears it or not: it ends the session by itself in time.
+    if (why === null && session !== null) void signOut(session).catch(() => undefined);
+    signIn(why);
+  });
 }
 
-/** With a key from before, straight to the board; while the server is away, a way to try again that keeps the key. */
+/** Who was let in before goes straight to the board; while the server is away, there is a way to try again. */
 async function start(): Promise<void> {
-  const key = storedKey();
-  if (key === null) return signIn(null);
+  if (new URLSearchParams(location.search).get("signin") === "refused") {
+    history.replaceState(null, "", location.pathname);
+    return signIn(REFUSED);
+  }
   try {
-    board(...(await tryKey(key)));
+    const key = storedKey();
+    if (key !== null) return board(await tryKey(key));
+    const session = invitationIn(location.hash) === null ? await current() : null;
+    if (session === null) return signIn(null);
+    board(await enter(session));
   } catch (error) {
     if (error instanceof Refused && (error.status === 401 || error.status === 403)) return signIn(error.message);
     const message = error instanceof Error ? error.message : String(error);
@@ -36,7 +49,7 @@ async function start(): Promise<void> {
         h("h1", {}, "Reckon"),
         h("p", { class: "problem", role: "alert" }, message),
         h("button", { type: "button", class: "primary", onclick: () => void start() }, "Try again"),
-        h("button", { type: "button", onclick: () => signIn(null) }, "Use another key"),
+        h("button", { type: "button", onclick: () => signIn(null) }, "Sign in another way"),
       ),
     );
   }

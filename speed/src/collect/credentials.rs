@@ -1,10 +1,13 @@
 //! From the credential of a request to the tenant it speaks for.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reckon_schemas::access::{Denied, Scope};
+use reckon_schemas::access::{Denied, KeyBook, Scope};
 use reckon_schemas::catalog::{Catalog, Tenant};
+use tokio::sync::watch;
 
 use super::problem::Problem;
 
@@ -21,10 +24,18 @@ pub(crate) fn basic_user(headers: &HeaderMap) -> Option<String> {
     Some(user.to_owned())
 }
 
+/// Who may write: the keys of the catalog, and those of the book, which is replaced whenever one is made or revoked.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) book: watch::Receiver<Arc<KeyBook>>,
+}
+
 /// The tenant that a write key speaks for.
-pub(crate) fn tenant_of<'a>(catalog: &'a Catalog, key: Option<&str>) -> Result<&'a Tenant, Problem> {
+pub(crate) fn tenant_of<'a>(doors: &'a Doors, key: Option<&str>) -> Result<&'a Tenant, Problem> {
     let key = key.ok_or_else(|| Problem::unauthorized("send a write key"))?;
-    catalog.authenticate(key, Scope::Write, jiff::Timestamp::now()).map_err(|denied| match denied {
+    let book = doors.book.borrow().clone();
+    doors.catalog.authenticate(&book, key, Scope::Write, jiff::Timestamp::now()).map_err(|denied| match denied {
         Denied::InvalidKey => Problem::unauthorized(denied.to_string()),
         Denied::MissingScope => Problem::new(StatusCode::FORBIDDEN, denied.to_string()),
     })
@@ -55,8 +66,10 @@ mod tests {
 
     #[test]
     fn without_a_known_key_there_is_no_tenant() {
+        let (_sender, book) = watch::channel(Arc::default());
+        let doors = Doors { catalog: Arc::default(), book };
         for key in [None, Some("rk_00000000_x")] {
-            let problem = tenant_of(&Catalog::default(), key).expect_err("no tenant");
+            let problem = tenant_of(&doors, key).expect_err("no tenant");
             assert_eq!(problem.status(), StatusCode::UNAUTHORIZED);
         }
     }

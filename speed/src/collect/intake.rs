@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use reckon_schemas::catalog::Catalog;
 use reckon_schemas::event::{EVENT_VERSION, EventDraft, Rejected, Rejection, Source, limits};
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::kafka::message_key;
@@ -12,6 +11,7 @@ use reckon_schemas::time::EventTime;
 
 use super::Tuning;
 use super::body::BodyMemory;
+use super::credentials::Doors;
 use super::enrich::{Client, Enricher};
 use super::problem::Problem;
 use super::producer::{EventLog, Record, Topic, Unwritten};
@@ -26,7 +26,7 @@ const REASON_CHARS_MAX: usize = 512;
 
 /// Everything that requests share.
 pub(crate) struct Intake {
-    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) doors: Doors,
     pub(crate) enricher: Enricher,
     pub(crate) tuning: Tuning,
     pub(crate) body_memory: BodyMemory,
@@ -60,10 +60,10 @@ pub(crate) struct Sorted {
 }
 
 impl Intake {
-    pub(crate) fn new(catalog: Arc<Catalog>, log: Arc<EventLog>, enricher: Enricher, tuning: Tuning) -> Self {
-        let quotas = Quotas::new(&catalog, tuning.events_per_request_max.max(super::segment::BATCH_EVENTS_MAX));
+    pub(crate) fn new(doors: Doors, log: Arc<EventLog>, enricher: Enricher, tuning: Tuning) -> Self {
+        let quotas = Quotas::new(&doors.catalog, tuning.events_per_request_max.max(super::segment::BATCH_EVENTS_MAX));
         let body_memory = BodyMemory::new(tuning.body_memory_bytes_max);
-        Self { catalog, enricher, tuning, body_memory, log, quotas }
+        Self { doors, enricher, tuning, body_memory, log, quotas }
     }
 
     /// Whether the log is there, so that it makes sense to send events.

@@ -80,7 +80,7 @@ pub(crate) async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
-    let tenant = &credentials::tenant_of(&intake.catalog, credentials::bearer_key(&headers))?.id;
+    let tenant = &credentials::tenant_of(&intake.doors, credentials::bearer_key(&headers))?.id;
     let body_limits = BodyLimits {
         bytes_max: intake.tuning.body_bytes_max,
         decompressed_bytes_max: intake.tuning.decompressed_bytes_max,

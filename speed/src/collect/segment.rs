@@ -138,7 +138,7 @@ async fn receive(
     let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
     let user = credentials::basic_user(headers);
     // A key in a header is checked before the body is read.
-    let tenant = user.as_deref().map(|key| credentials::tenant_of(&intake.catalog, Some(key))).transpose()?;
+    let tenant = user.as_deref().map(|key| credentials::tenant_of(&intake.doors, Some(key))).transpose()?;
     let limits = BodyLimits {
         bytes_max: BODY_BYTES_MAX,
         decompressed_bytes_max: BODY_BYTES_MAX,
@@ -152,7 +152,7 @@ async fn receive(
     let envelope: Envelope<'_> = serde_json::from_slice(&body).map_err(not_json)?;
     let tenant = match tenant {
         Some(tenant) => tenant,
-        None => credentials::tenant_of(&intake.catalog, envelope.write_key.as_deref())?,
+        None => credentials::tenant_of(&intake.doors, envelope.write_key.as_deref())?,
     };
     let client = intake.enricher.client(headers, peer);
     let origin = Origin {

@@ -5,6 +5,7 @@ mod comparing;
 mod formulas;
 mod heat;
 mod live;
+mod noisy;
 mod numbers;
 mod refusals;
 mod scene;

@@ -23,6 +23,7 @@ use reckon_schemas::stores;
 use reckon_schemas::sums::{Sums, Unit};
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::Grain;
+use reckon_serving::accounts::{self, Accounts};
 use reckon_serving::{Config, Tuning};
 use reckon_tests::Stack;
 use serde_json::Value;
@@ -49,6 +50,7 @@ pub(super) struct Scene {
     topic: String,
     pub(super) catalog: Arc<Catalog>,
     http: reqwest::Client,
+    folder: tempfile::TempDir,
 }
 
 /// A running serving node; stops when dropped.
@@ -87,6 +89,7 @@ impl Scene {
             topic: format!("events-{id}"),
             catalog: Arc::new(catalog),
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?,
+            folder: tempfile::tempdir()?,
         };
         let database = &scene.clickhouse.database;
         scene.execute("default", &format!("CREATE DATABASE {database}")).await?;
@@ -112,11 +115,18 @@ impl Scene {
             raw_retention: Duration::from_secs(100 * 366 * 86_400),
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
             catalog: self.catalog.clone(),
+            accounts: self.accounts()?,
             tuning: Tuning { live_interval: Duration::from_millis(50), ..Tuning::default() },
             extra_openapi: Vec::new(),
         };
         tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));
         Ok(Node { url, http: self.http.clone(), _stop: shutdown.drop_guard() })
+    }
+
+    /// The configuration store, as whoever runs the node sees it.
+    pub(super) fn accounts(&self) -> Result<Accounts> {
+        let url = Some(format!("sqlite://{}/accounts.db", self.folder.path().display()));
+        Ok(Accounts::open(accounts::Tuning { url, ..accounts::Tuning::default() })?)
     }
 
     /// Totals of partition 1 for the third day in Redis, 6 purchases of users 200 to 205 in DRUG, and the announcement.

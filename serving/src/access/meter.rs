@@ -1,0 +1,87 @@
+//! Who pays for what the stores read. A request's task knows its tenant once the credential was looked at; whatever is
+//! read in that task, however deep, is put on this tenant's account. Tasks of their own say whom they work for
+//! ([`on_account_of`]).
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Allowance;
+use crate::problem::Problem;
+
+tokio::task_local! {
+    static PAYER: OnceLock<Arc<Allowance>>;
+}
+
+/// Opens an account for a request.
+pub(crate) async fn metered(request: Request, next: Next) -> Response {
+    PAYER.scope(OnceLock::new(), next.run(request)).await
+}
+
+/// Does something on the account of a tenant.
+pub(crate) async fn on_account_of<F: Future>(allowance: Arc<Allowance>, work: F) -> F::Output {
+    PAYER.scope(OnceLock::from(allowance), work).await
+}
+
+/// Says who sent the request of this task.
+pub(super) fn pays(allowance: &Arc<Allowance>) {
+    // Outside of a request there is no account, and nothing to do.
+    let _ = PAYER.try_with(|payer| payer.set(allowance.clone()));
+}
+
+/// Takes this tenant's share of the node: waits while the tenant has as many questions under way as it may have, which
+/// is fewer than the node answers at a time. Outside of a request nothing is shared.
+///
+/// # Errors
+/// 429 if the tenant's questions have made the stores read more than they may.
+pub(crate) async fn share() -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    let Ok(Some(allowance)) = PAYER.try_with(|payer| payer.get().cloned()) else { return Ok(None) };
+    allowance.may_read()?;
+    Ok(allowance.evaluations().acquire_owned().await.ok())
+}
+
+/// Counts rows that a store has read for this task.
+pub(crate) fn charge(rows: u64) {
+    let _ = PAYER.try_with(|payer| {
+        if let Some(allowance) = payer.get() {
+            allowance.charge(rows);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::allowance::tests::allowance;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_is_put_on_the_account_of_who_asked() {
+        let (one, other) = (allowance(), allowance());
+        on_account_of(one.clone(), async { charge(7) }).await;
+        charge(100);
+        assert_eq!((one.rows_used(), other.rows_used()), (7, 0));
+        on_account_of(one.clone(), async { charge(10_000) }).await;
+        let refused = on_account_of(one, share()).await.map(|_| ()).map_err(|problem| problem.status);
+        assert_eq!(refused, Err(429));
+        assert!(on_account_of(other, share()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_waits_for_itself_only() {
+        let (one, other) = (allowance(), allowance());
+        let share_of = async |who: &Arc<Allowance>| {
+            tokio::time::timeout(Duration::from_millis(100), on_account_of(who.clone(), share())).await
+        };
+        let taken = share_of(&one).await.expect("free").expect("not in debt");
+        assert!(share_of(&one).await.is_err(), "its only place is taken");
+        assert!(share_of(&other).await.is_ok());
+        drop(taken);
+        assert!(share_of(&one).await.is_ok());
+    }
+}

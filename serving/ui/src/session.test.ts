@@ -1,0 +1,51 @@
+import { afterEach, expect, test, vi } from "vitest";
+
+import { Refused } from "./api";
+import { apiOf, current, invitationIn, signIn, signOut } from "./session";
+
+const SESSION = { email: "ada@example.com", tenant: "acme", tenants: ["acme"], scopes: ["read"], csrf_token: "t0ken" };
+
+/** Answers every request with this; what was asked. */
+function serve(status: number, body: unknown): { path: string; init: RequestInit }[] {
+  const asked: { path: string; init: RequestInit }[] = [];
+  vi.stubGlobal("fetch", async (path: string, init: RequestInit) => {
+    asked.push({ path, init });
+    return new Response(status === 204 ? null : JSON.stringify(body), { status });
+  });
+  return asked;
+}
+
+afterEach(() => vi.unstubAllGlobals());
+
+test("the password goes into the body, never into an address", async () => {
+  const asked = serve(200, SESSION);
+  expect(await signIn("ada@example.com", "correct horse")).toEqual(SESSION);
+  expect(asked[0]?.path).toBe("v1/session");
+  expect(JSON.parse(String(asked[0]?.init.body))).toEqual({ email: "ada@example.com", password: "correct horse" });
+});
+
+test("what is wrong is said in the server's words", async () => {
+  serve(401, { detail: "the address or the password is not right" });
+  await expect(signIn("a@b", "x")).rejects.toThrow("The address or the password is not right");
+  serve(401, {});
+  expect(await current()).toBeNull();
+  serve(503, { detail: "the configuration store is away" });
+  await expect(current()).rejects.toBeInstanceOf(Refused);
+});
+
+test("a session's second token goes along, and no key", async () => {
+  let asked = serve(200, { tenant: "acme" });
+  await apiOf(SESSION).catalog();
+  let headers = new Headers(asked[0]?.init.headers);
+  expect([headers.get("X-CSRF-Token"), headers.get("Authorization")]).toEqual(["t0ken", null]);
+  asked = serve(204, null);
+  await signOut(SESSION);
+  headers = new Headers(asked[0]?.init.headers);
+  expect([asked[0]?.init.method, headers.get("X-CSRF-Token")]).toEqual(["DELETE", "t0ken"]);
+});
+
+test("an invitation is what looks like one", () => {
+  const token = `ri_${"0".repeat(64)}`;
+  expect(invitationIn(`#invitation=${token}`)).toBe(token);
+  for (const wrong of ["", "#", "#invitation=", "#invitation=ri_x", `#other=${token}`]) expect(invitationIn(wrong)).toBeNull();
+});
