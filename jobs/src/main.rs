@@ -3,8 +3,8 @@
 //! This crate is the only one that reads the environment, installs signal handlers and sets up logs; every command
 //! translates the outside world into one call of a layer's library.
 
-mod ballista;
 mod accounts;
+mod ballista;
 mod bench;
 mod catalog_watch;
 mod changes;

@@ -48,6 +48,8 @@ pub(crate) fn job_of(command: &Command) -> Option<Job> {
         | Command::BallistaScheduler(_)
         | Command::BallistaExecutor(_)
         | Command::Key { .. }
+        | Command::User(_)
+        | Command::Quota(_)
         | Command::Demo(_)
         | Command::Load(_)
         | Command::Bench(_) => return None,

@@ -8,11 +8,12 @@
 mod access;
 pub mod accounts;
 mod answer;
+mod boards;
+mod boards;
 mod exact;
 mod funnel;
 mod heat;
 mod lake;
-mod boards;
 mod live;
 mod merge;
 mod problem;

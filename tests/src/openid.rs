@@ -46,7 +46,8 @@ impl Provider {
     /// Signs somebody in at the address that the browser was sent to; where it is sent back to.
     pub async fn sign_in(&self, address: &str, subject: &str) -> Result<String> {
         ensure!(address.starts_with(&self.issuer), "{address}");
-        let answer = self.http.post(address).form(&[("sub", subject)]).send().await?;
+        let form = self.http.post(address).header("content-type", "application/x-www-form-urlencoded");
+        let answer = form.body(format!("sub={subject}")).send().await?;
         let status = answer.status();
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
         location.with_context(|| format!("sent nowhere: {status}"))

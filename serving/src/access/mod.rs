@@ -1,6 +1,6 @@
 //! Who asks, and what they may. The tenant comes from the credential alone: nothing else in a request can name one.
 //!
-//! A route says what it needs by what it extracts: [`Reader`], [`Finance`], [`Admin`], or [`Editor`] for what people
+//! A route says what it needs by what it extracts: [`Reader`], [`Admin`], or [`Editor`] for what people
 //! save. Everything without one of them is public, and there is little of that.
 
 mod allowance;
@@ -139,9 +139,6 @@ impl Access {
 /// The tenant that may be read.
 pub(crate) struct Reader(pub(crate) Arc<Tenant>);
 
-/// Who may see money in detail and close periods.
-pub(crate) struct Finance(pub(crate) Caller);
-
 /// Who manages the tenant.
 pub(crate) struct Admin(pub(crate) Caller);
 
@@ -186,7 +183,6 @@ macro_rules! needs {
 
 needs! {
     Reader: Read => caller Ok(Self(caller.tenant));
-    Finance: Finance => caller Ok(Self(caller));
     Admin: Admin => caller Ok(Self(caller));
     Editor: Read => caller caller.editor().map(Self);
 }

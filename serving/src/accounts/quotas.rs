@@ -19,6 +19,8 @@ pub struct Quota {
     pub rows_per_minute_max: Option<u64>,
 }
 
+type Row = (String, Option<i64>, Option<i64>, Option<i64>);
+
 impl Accounts {
     /// Gives a tenant bounds of its own, instead of those that it has had.
     ///
@@ -57,11 +59,11 @@ impl Accounts {
     }
 
     pub(super) async fn read_quotas(&self) -> Result<HashMap<TenantId, Quota>, Error> {
-        let rows: Vec<(String, Option<i64>, Option<i64>, Option<i64>)> =
+        let rows: Vec<Row> =
             sqlx::query_as("SELECT tenant, queries_per_second_max, live_clients_max, rows_per_minute_max FROM quotas")
                 .fetch_all(self.store.pool())
                 .await?;
-        let quota = |(tenant, queries, clients, rows): (String, Option<i64>, Option<i64>, Option<i64>)| {
+        let quota = |(tenant, queries, clients, rows): Row| {
             let small = |value: Option<i64>| value.map(|value| u32::try_from(value.max(0)).unwrap_or(u32::MAX));
             let quota = Quota {
                 queries_per_second_max: small(queries),

@@ -3,9 +3,9 @@
 mod accept;
 mod accounts;
 mod api;
-mod funnels;
 mod body;
 mod dashboards;
+mod funnels;
 mod openapi;
 mod page;
 mod questions;
