@@ -120,20 +120,6 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body cannot be taken as it is", detail)
     }
 
-    pub(crate) fn unreadable_body(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "unreadable-body", "The body is not JSON", detail)
-    }
-
-    pub(crate) fn unsupported_media_type() -> Self {
-        let detail = "send a body of the type `application/json`";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has another type", detail)
-    }
-
-    pub(crate) fn body_too_large() -> Self {
-        let detail = "the body is larger than this path reads, or it broke off";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body cannot be read to its end", detail)
-    }
-
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "This does not go together with what is there", detail)
     }

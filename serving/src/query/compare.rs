@@ -87,7 +87,7 @@ impl Evaluator {
 
     async fn answer_segments(&self, asked: Asked<'_>, segments: &[Segment; 2]) -> Result<Answer, Problem> {
         let Asked { query, tenant, .. } = asked;
-        let narrowed = |segment: &Segment| {
+        let narrowed = |segment: &Segment| -> Result<Query, Problem> {
             let filters = query.filters.iter().chain(&segment.filters).cloned();
             Ok(Query { filters: filter::bounded(filters)?, ..query.clone() })
         };
