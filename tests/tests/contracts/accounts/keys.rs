@@ -31,6 +31,7 @@ async fn keys_are_made_used_and_revoked(database: Database) -> Result<()> {
     })
     .await?;
     assert_eq!(node.ask(Method::GET, "/v1/keys", key, None).await?.status, 403);
+    assert_eq!(node.ask(Method::GET, "/v1/catalog", &scene.acme.write, None).await?.status, 403);
     assert_eq!(node.ask(Method::GET, "/v1/catalog", &key[..key.len() - 1], None).await?.status, 401);
 
     // What is listed and what is kept opens nothing.
