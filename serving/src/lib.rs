@@ -9,7 +9,6 @@ mod access;
 pub mod accounts;
 mod answer;
 mod boards;
-mod boards;
 mod exact;
 mod funnel;
 mod heat;

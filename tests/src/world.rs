@@ -11,6 +11,7 @@ use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
 use reckon_schemas::kafka::Topics;
 use reckon_schemas::stores;
 use reckon_schemas::time::Zone;
+use reckon_serving::accounts::{self, Accounts};
 use serde_json::{Value, json};
 
 use crate::process::{self, Finished, Process};
@@ -164,6 +165,12 @@ impl World {
     /// The folder of the lake and the snapshots.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
+    }
+
+    /// The configuration store, for a node of the test's own process.
+    pub fn accounts(&self) -> Result<Accounts> {
+        let url = format!("sqlite://{}/accounts.db", self.store().display());
+        Ok(Accounts::open(accounts::Tuning { url: Some(url), ..accounts::Tuning::default() })?)
     }
 
     /// Runs `reckon` to its end.

@@ -142,6 +142,8 @@ impl Scene {
         let config = Config {
             redis: stores::Redis { url: stack.redis.clone() },
             clickhouse: stores::ClickHouse { url: stack.clickhouse.clone(), ..stores::ClickHouse::default() },
+            lake: stores::Lake::at("file:///nowhere"),
+            raw_retention: Duration::from_secs(7 * 86_400),
             kafka: stores::Kafka::default(),
             catalog: self.catalog.clone(),
             accounts: accounts.clone(),

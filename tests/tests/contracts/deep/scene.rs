@@ -70,6 +70,7 @@ impl Scene {
             raw_retention,
             kafka: self.world.kafka.clone(),
             catalog: Arc::new(Catalog { tenants: vec![self.tenant()?] }),
+            accounts: self.world.accounts()?,
             tuning,
             extra_openapi: Vec::new(),
         };
