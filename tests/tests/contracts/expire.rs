@@ -81,6 +81,26 @@ async fn what_has_expired_keeps_its_numbers() -> Result<()> {
     let old = border.saturating_sub(10.days()).to_string();
     let explained = books.world.run(&["explain", "--tenant", &books.world.tenant, "--date", &old])?;
     ensure!(explained.code == 78 && explained.log.contains("has expired"), "{}", explained.log);
+    single_events_are_not_missed(&books, border).await
+}
+
+/// Rollups answer for days whose events have expired; a question about single events is refused, not answered with zero.
+async fn single_events_are_not_missed(books: &Books, border: Date) -> Result<()> {
+    let mut serving = books.world.start_serving().await?;
+    let ask = |first: Date, more: &str| {
+        let range = format!("from={first}&to={}", border.saturating_add(3.days()));
+        books.world.query(&format!("/v1/query?metric=purchases&grain=1d&{range}{more}"))
+    };
+    let old = border.saturating_sub(10.days());
+    let of_rollup = |first| async move { Ok::<_, anyhow::Error>(ask(first, "").await?["total"]["value"].as_u64()) };
+    let refused = ask(old, "&by=user_id").await.err().context("it is answered")?.to_string();
+    ensure!(refused.starts_with("422") && refused.contains("have expired"), "{refused}");
+    ensure!(of_rollup(old).await? > Some(50));
+    let whole = border.saturating_add(1.days());
+    let of_events = ask(whole, "&by=user_id").await?;
+    ensure!(of_events["total"]["value"].as_u64() == of_rollup(whole).await?, "{of_events}");
+    ensure!(of_events["coverage"][0]["layer"] == "lake" && of_events["total"]["state"] != "provisional", "{of_events}");
+    ensure!(serving.stop()?.success());
     Ok(())
 }
 
