@@ -87,12 +87,12 @@ async fn what_has_expired_keeps_its_numbers() -> Result<()> {
 /// Rollups answer for days whose events have expired; a question about single events is refused, not answered with zero.
 async fn single_events_are_not_missed(books: &Books, border: Date) -> Result<()> {
     let mut serving = books.world.start_serving().await?;
-    let ask = |first: Date, more: &str| {
+    let ask = async |first: Date, more: &str| {
         let range = format!("from={first}&to={}", border.saturating_add(3.days()));
-        books.world.query(&format!("/v1/query?metric=purchases&grain=1d&{range}{more}"))
+        books.world.query(&format!("/v1/query?metric=purchases&grain=1d&{range}{more}")).await
     };
     let old = border.saturating_sub(10.days());
-    let of_rollup = |first| async move { Ok::<_, anyhow::Error>(ask(first, "").await?["total"]["value"].as_u64()) };
+    let of_rollup = async |first| Ok::<_, anyhow::Error>(ask(first, "").await?["total"]["value"].as_u64());
     let refused = ask(old, "&by=user_id").await.err().context("it is answered")?.to_string();
     ensure!(refused.starts_with("422") && refused.contains("have expired"), "{refused}");
     ensure!(of_rollup(old).await? > Some(50));
