@@ -30,7 +30,7 @@ const POLL_MAX: Duration = Duration::from_millis(25);
 /// The longest wait for a lane that has enough, before looking how much waits for the stores.
 const FULL_MAX: Duration = Duration::from_millis(5);
 /// The most records read between two looks at everything else.
-const READ_MAX: usize = 2000;
+const READ_MAX: usize = 1000;
 /// How long the log's client is not asked before its partitions are paused: a stuck store, not a slow one.
 const PAUSE_AFTER: Duration = Duration::from_secs(3);
 /// How long the end may take to bring everything into the stores.

@@ -3,7 +3,7 @@
 use crate::worker::windows::Record;
 
 /// A batch with so many records, or bytes of them, is enough.
-const RECORDS_MAX: usize = 1000;
+const RECORDS_MAX: usize = 500;
 const BYTES_MAX: usize = 1 << 20;
 
 /// Records of some partitions, those of each in its order.
