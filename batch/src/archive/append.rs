@@ -172,7 +172,9 @@ impl Appender {
             .map_err(|error| self.lake_error(error))?
             .with_writer_properties(writer_properties());
         writer.write(block.rows.clone()).await.map_err(|error| self.lake_error(error))?;
-        writer.flush().await.map_err(|error| self.lake_error(error))
+        let mut files = writer.flush().await.map_err(|error| self.lake_error(error))?;
+        lake::seal(&self.table, &mut files).await?;
+        Ok(files)
     }
 
     /// Makes the files and the progress a version of the table, on top of the loaded one.
@@ -208,7 +210,8 @@ impl Appender {
     }
 }
 
-fn writer_properties() -> WriterProperties {
+/// How files are written.
+pub(super) fn writer_properties() -> WriterProperties {
     let level = ZstdLevel::try_new(1).expect("level 1 exists");
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

@@ -5,6 +5,7 @@
 //! and repeats nothing. A start reads the table's progress and goes on from there; the log's own consumer offsets are
 //! not used.
 
+mod again;
 mod append;
 mod error;
 mod event_rows;
@@ -27,6 +28,7 @@ use deltalake::DeltaTable;
 use reckon_schemas::stores;
 use tokio_util::sync::CancellationToken;
 
+pub use self::again::{Restored, again};
 pub use self::error::Error;
 pub use self::load::Loader;
 pub use self::tuning::Tuning;

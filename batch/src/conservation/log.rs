@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{Offsets, Range};
@@ -16,13 +16,13 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A reader that sees what the archive sees: records of aborted transactions are none.
-pub(super) struct Log {
+pub(crate) struct Log {
     brokers: String,
     consumer: BaseConsumer,
 }
 
 impl Log {
-    pub(super) fn open(brokers: &str) -> Result<Self, Error> {
+    pub(crate) fn open(brokers: &str) -> Result<Self, Error> {
         let consumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             // Never joined: partitions are assigned by hand, and nothing is committed.
@@ -36,7 +36,7 @@ impl Log {
     }
 
     /// The first offset and the end of every partition of a topic.
-    pub(super) fn ranges(&self, topic: &str) -> Result<BTreeMap<i32, Range>, Error> {
+    pub(crate) fn ranges(&self, topic: &str) -> Result<BTreeMap<i32, Range>, Error> {
         let failed = |error: KafkaError| away(&self.brokers, &error);
         let metadata = self.consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).map_err(failed)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
@@ -51,6 +51,20 @@ impl Log {
 
     /// The offsets in a range at which there are records.
     pub(super) fn records(&self, topic: &str, partition: i32, asked: Range, found: &mut Offsets) -> Result<(), Error> {
+        self.read(topic, partition, asked, |message| {
+            found.insert(message.offset());
+            Ok(())
+        })
+    }
+
+    /// Hands over the records in a range of offsets, in order.
+    pub(crate) fn read(
+        &self,
+        topic: &str,
+        partition: i32,
+        asked: Range,
+        mut receive: impl FnMut(&BorrowedMessage<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let failed = |error: KafkaError| away(&self.brokers, &error);
         let mut place = TopicPartitionList::new();
         place.add_partition_offset(topic, partition, Offset::Offset(asked.from)).map_err(failed)?;
@@ -59,7 +73,7 @@ impl Log {
         loop {
             match self.consumer.poll(Duration::from_millis(500)) {
                 Some(Ok(message)) if message.offset() < asked.to => {
-                    found.insert(message.offset());
+                    receive(&message)?;
                     heard = Instant::now();
                 }
                 Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => break,

@@ -18,10 +18,10 @@ use reckon_schemas::lake::{EVENTS_TABLE, REJECTED_TABLE};
 use reckon_schemas::stores;
 use serde::Serialize;
 
+pub(crate) use self::log::Log;
 pub use self::offsets::{Offsets, Range};
 pub use self::proof::{Hole, InLake, Partition, Why, prove, questions};
 
-use self::log::Log;
 use crate::lake::{self, Lake};
 use crate::nightly::Error;
 use crate::objects::Objects;

@@ -87,6 +87,12 @@ impl Offsets {
         united
     }
 
+    /// Whether an offset is in it.
+    #[must_use]
+    pub fn contains(&self, offset: i64) -> bool {
+        self.ranges.range(..=offset).next_back().is_some_and(|(_, end)| offset < *end)
+    }
+
     /// The ranges, in order, with a gap between any two.
     pub fn ranges(&self) -> impl DoubleEndedIterator<Item = Range> + '_ {
         self.ranges.iter().map(|(from, to)| Range { from: *from, to: *to })

@@ -38,6 +38,20 @@ pub enum LakeError {
         /// What does not fit.
         reason: String,
     },
+    /// A file of the table is not as it was written. Nothing may be counted from it.
+    #[error(
+        "the file {file} of the lake table {table} is not as it was written: {reason}. Nothing is counted from it. \
+         `reckon archive --again {file}` writes its records anew from the log, if the log still has them; what a backup \
+         has must be byte by byte what was written"
+    )]
+    DamagedFile {
+        /// The table.
+        table: String,
+        /// The file, below the table.
+        file: String,
+        /// How it is known.
+        reason: String,
+    },
     /// The table's log cannot be read: a person must look at it.
     #[error("the log of the lake table {table} is damaged: {reason}")]
     Damaged {

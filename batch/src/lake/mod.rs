@@ -5,6 +5,7 @@ mod error;
 mod progress;
 mod s3;
 mod schema;
+mod seal;
 mod upkeep;
 
 use deltalake::DeltaTable;
@@ -17,6 +18,7 @@ pub use self::error::LakeError;
 pub use self::progress::progress;
 pub(crate) use self::progress::{progress_transactions, transaction_version};
 pub use self::schema::arrow_schema;
+pub(crate) use self::seal::{check as check_files, check_one as check_file, files, seal};
 pub use self::upkeep::{Compacted, KEEP_MIN, Vacuumed};
 
 /// The two tables, as they were when the lake was opened.

@@ -13,7 +13,7 @@ use deltalake::operations::vacuum::{Clock, VacuumMode};
 use reckon_schemas::lake::{EVENTS_TABLE, REJECTED_TABLE};
 use serde::Serialize;
 
-use super::{Lake, LakeError, version};
+use super::{Lake, LakeError, seal, version};
 
 /// No file is removed earlier: a reader, or an archiver that has written a file and not committed it, may be that slow.
 pub const KEEP_MIN: Duration = Duration::from_secs(7 * 86_400);
@@ -43,15 +43,19 @@ pub struct Vacuumed {
 }
 
 impl Lake {
-    /// Unites the small files of each partition of both tables.
+    /// Unites the small files of each partition of both tables, if all of them are as they were written, and notes what
+    /// the bytes of the new ones are.
     ///
     /// # Errors
+    /// [`LakeError::DamagedFile`] if one is not.
     /// [`LakeError::Conflict`] if another writer was faster several times in a row, [`LakeError::Unavailable`]. The table
     /// is unchanged then.
     pub async fn compact(&self) -> Result<Vec<Compacted>, LakeError> {
         let mut compacted = Vec::new();
         for (name, table) in [(EVENTS_TABLE, self.events().await?), (REJECTED_TABLE, self.rejected().await?)] {
-            let (table, metrics) = table.optimize().await.map_err(|error| LakeError::of(name, error))?;
+            seal::check(&table, None).await?;
+            let (mut table, metrics) = table.optimize().await.map_err(|error| LakeError::of(name, error))?;
+            seal::seal_all(&mut table).await?;
             compacted.push(Compacted {
                 table: name,
                 version: version(&table),
