@@ -9,6 +9,7 @@ mod native;
 mod problem;
 mod producer;
 mod quota;
+mod replay;
 mod routes;
 mod segment;
 mod server;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::replay::{Corrected, ReplayError, replay};
 pub use self::tuning::Tuning;
 
 use self::credentials::Doors;

@@ -59,6 +59,13 @@ pub(crate) struct Sorted {
     records: Vec<Record>,
 }
 
+impl Sorted {
+    /// The messages, rejects included.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+}
+
 impl Intake {
     pub(crate) fn new(doors: Doors, log: Arc<EventLog>, enricher: Enricher, tuning: Tuning) -> Self {
         let quotas = Quotas::new(&doors.catalog, tuning.events_per_request_max.max(super::segment::BATCH_EVENTS_MAX));

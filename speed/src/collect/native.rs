@@ -150,7 +150,8 @@ fn unreadable(error: &serde_json::Error) -> Problem {
     Problem::bad_request(format!("the body is not JSON: {error}"))
 }
 
-fn read(item: &[u8]) -> Result<EventDraft, Rejection> {
+/// An item of this door as an event, as far as its format goes.
+pub(super) fn read(item: &[u8]) -> Result<EventDraft, Rejection> {
     // More than this cannot become a message, so it is not worth reading.
     if item.len() > limits::MESSAGE_BYTES_MAX {
         return Err(Rejection::new("event", format!("is larger than {} bytes", limits::MESSAGE_BYTES_MAX)));

@@ -14,7 +14,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::{HeaderMap, Uri};
-use reckon_schemas::event::{Rejection, Source};
+use reckon_schemas::event::{EventDraft, Rejection, Source};
 use reckon_schemas::time::EventTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use self::message::{Kind, Message, Outer};
 use super::body::BodyLimits;
 use super::credentials;
+use super::enrich::Enricher;
 use super::intake::{self, Intake, Item, Origin};
 use super::problem::{Problem, ProblemDetails};
 use super::trace::TraceContext;
@@ -198,6 +199,14 @@ fn bounded(raw: &RawValue) -> Result<Message<'_>, Rejection> {
     Message::parse(raw.get())
 }
 
+/// An item that stands alone as an event, as far as its format goes: it needs a `type` of its own.
+pub(super) fn read(text: &str, received_at: EventTime, enricher: &Enricher) -> Result<EventDraft, Rejection> {
+    if text.len() > EVENT_BYTES_MAX {
+        return Err(Rejection::new("event", format!("is larger than {EVENT_BYTES_MAX} bytes")));
+    }
+    Message::parse(text)?.draft(None, &Outer { context: None, sent_at: None, received_at }, enricher)
+}
+
 /// Rejects are kept and shown: the key that came in the same body must not be among them.
 fn without_key<'a>(text: &'a str, key: Option<&str>) -> Cow<'a, str> {
     match key {
@@ -207,7 +216,7 @@ fn without_key<'a>(text: &'a str, key: Option<&str>) -> Cow<'a, str> {
 }
 
 /// The name that a field of the event has in Segment's API.
-fn client_name(field: &str) -> &str {
+pub(super) fn client_name(field: &str) -> &str {
     match field {
         "event_id" => "messageId",
         "name" => "event",

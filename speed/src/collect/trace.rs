@@ -15,6 +15,11 @@ pub(crate) struct TraceContext {
 }
 
 impl TraceContext {
+    /// A trace of its own.
+    pub(crate) fn new() -> Self {
+        Self::of(&HeaderMap::new())
+    }
+
     /// Continues the trace of the request, or begins one if it has none or an unreadable one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(TRACEPARENT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse);
