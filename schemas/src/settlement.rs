@@ -55,13 +55,15 @@ pub enum Reason {
     Overflow,
     /// In the lake, but not counted by speed yet.
     NotYetSeen,
+    /// Counted by speed before its rollup or property was in the catalog, and so not in this one.
+    NotCountedThen,
     /// The error of the sketch; only for distinct users, within its bound.
     Sketch,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Late,
         Reason::Duplicate,
         Reason::Conflicting,
@@ -70,6 +72,7 @@ impl Reason {
         Reason::UnknownTenant,
         Reason::Overflow,
         Reason::NotYetSeen,
+        Reason::NotCountedThen,
         Reason::Sketch,
     ];
 
@@ -85,6 +88,7 @@ impl Reason {
             Reason::UnknownTenant => "unknown_tenant",
             Reason::Overflow => "overflow",
             Reason::NotYetSeen => "not_yet_seen",
+            Reason::NotCountedThen => "not_counted_then",
             Reason::Sketch => "sketch",
         }
     }

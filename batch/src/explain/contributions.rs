@@ -40,6 +40,8 @@ pub(crate) struct Contribution<'a> {
     pub(crate) dimensions: Vec<String>,
     /// The delivery.
     pub(crate) delivery: &'a Named,
+    /// Whether it is about the event itself, or only about sums: of a property that speed did not sum then.
+    pub(crate) counts: bool,
     /// What it adds to sums, before the sign.
     pub(crate) amounts: Vec<(Unit, i64)>,
 }
@@ -66,7 +68,9 @@ pub(crate) fn contributions<'a>(
     let mut found = Vec::new();
     for delivery in deliveries {
         let (partition, offset) = (delivery.position.partition, delivery.position.offset);
+        let was_counted = |name: &str| fates.plans.was_counted(name, partition, offset);
         let fate = fates.of(partition, offset);
+        let fate = if was_counted(selection.rollup.name()) { fate } else { fate.without() };
         let overflowed = if fate == Fate::Accepted { fates.overflowed(partition, offset) } else { &[] };
         let (own, other) = cells_of(&selection.rollup, delivery, overflowed);
         let first = delivery.is_first();
@@ -78,12 +82,34 @@ pub(crate) fn contributions<'a>(
             vec![(own, Fate::Elsewhere, counted), (other, fate, there)]
         };
         for (dimensions, fate, counted) in entries {
-            let entry = Entry { fate, counted, conflicting: delivery.conflicting, amounts: &[], user: None };
-            let Some((reason, sign)) = entry.difference() else { continue };
-            if selection.has(&delivery.name, &dimensions) {
-                let mut amounts = Vec::new();
-                read_amounts(delivery.money, |name| delivery.property(name), summed, &mut amounts);
-                found.push(Contribution { reason, sign, dimensions, delivery, amounts });
+            if !selection.has(&delivery.name, &dimensions) {
+                continue;
+            }
+            let mut amounts = Vec::new();
+            read_amounts(delivery.money, |name| delivery.property(name), summed, &mut amounts);
+            let is_unsummed = |unit: &Unit| unit.currency().is_none() && !was_counted(&unit.to_string());
+            let (mut unsummed, mut amounts): (Vec<_>, Vec<_>) =
+                amounts.into_iter().partition(|(unit, _)| is_unsummed(unit));
+            let conflicting = delivery.conflicting;
+            let entry = Entry { fate, counted, conflicting, amounts: &[], unsummed: &[], user: None };
+            let without = Entry { fate: fate.without(), ..entry };
+            let add = |(reason, sign), dimensions, counts, amounts| Contribution {
+                reason,
+                sign,
+                dimensions,
+                delivery,
+                counts,
+                amounts,
+            };
+            let (of_event, of_unsummed) = (entry.difference(), without.difference());
+            if of_event.is_some() && of_event == of_unsummed {
+                amounts.append(&mut unsummed);
+            }
+            if let Some(difference) = of_unsummed.filter(|_| !unsummed.is_empty()) {
+                found.push(add(difference, dimensions.clone(), false, unsummed));
+            }
+            if let Some(difference) = of_event {
+                found.push(add(difference, dimensions, true, amounts));
             }
         }
     }
@@ -105,7 +131,9 @@ pub(crate) fn shares(contributions: &[Contribution<'_>]) -> Result<Shares, SumOv
             *share = share.checked_add(contribution.sign * amount).ok_or(SumOverflow)?;
             Ok(())
         };
-        add(None, 1)?;
+        if contribution.counts {
+            add(None, 1)?;
+        }
         for (unit, amount) in &contribution.amounts {
             add(Some(unit.clone()), i128::from(*amount))?;
         }

@@ -94,7 +94,8 @@ pub struct Explanation {
 pub struct Listed {
     /// Why.
     pub reason: Reason,
-    /// +1 if only the speed layer counted it in this cell, -1 if only the batch layer did.
+    /// +1 if only the speed layer counted it in this cell, -1 if only the batch layer did, 0 if both did and only one summed
+    /// a property of it.
     pub contribution: i8,
     /// The cell's event.
     pub event: String,

@@ -157,7 +157,7 @@ async fn stored(
 
 fn hours(found: &[Contribution<'_>]) -> Vec<Hour> {
     let mut hours: BTreeMap<(EventTime, Reason), i64> = BTreeMap::new();
-    for contribution in found {
+    for contribution in found.iter().filter(|contribution| contribution.counts) {
         let hour = Grain::Hour.window_at(contribution.delivery.occurred_at, &reckon_schemas::time::Zone::UTC);
         let sign = if contribution.sign < 0 { -1 } else { 1 };
         *hours.entry((hour.start, contribution.reason)).or_insert(0) += sign;
@@ -170,7 +170,11 @@ fn hours(found: &[Contribution<'_>]) -> Vec<Hour> {
 fn listed(contribution: &Contribution<'_>) -> Listed {
     Listed {
         reason: contribution.reason,
-        contribution: if contribution.sign < 0 { -1 } else { 1 },
+        contribution: match (contribution.counts, contribution.sign < 0) {
+            (false, _) => 0,
+            (true, true) => -1,
+            (true, false) => 1,
+        },
         event: contribution.delivery.name.clone(),
         dimensions: contribution.dimensions.clone(),
         delivery: delivery(contribution.delivery),

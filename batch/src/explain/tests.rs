@@ -96,6 +96,7 @@ fn only_what_makes_a_difference_in_the_cell_is_listed() {
         next_offsets: BTreeMap::from([(0, 9)]),
         refused: [((0, 1), Reason::Late), ((0, 2), Reason::Late), ((0, 5), Reason::Duplicate)].into_iter().collect(),
         overflowed: [((0, 4), ["department".to_owned()].into())].into_iter().collect(),
+        ..Fates::default()
     };
     let select = |rollup: &str, values: &[(&str, &str)]| Selection {
         rollup: rollup.parse().expect("a rollup"),
@@ -120,6 +121,13 @@ fn only_what_makes_a_difference_in_the_cell_is_listed() {
     assert_eq!(sums[&(None, Reason::Late)], -1);
     let (names, _) = list(&select("department", &[("department", "__other__")]));
     assert_eq!(names, [("one value too many".to_owned(), Reason::Overflow, 1)]);
+    // Of a rollup that came with the record at 4, what speed accepted before is listed, once where batch counted it.
+    let mut later = fates.clone();
+    later.plans.note("department".to_owned(), 0, 4, true);
+    let found = contributions(&deliveries, &later, &select("department", &[("department", "DELI")]), &[]);
+    let names: Vec<_> = found.iter().map(|one| (one.delivery.event_id.as_str(), one.reason, one.sign)).collect();
+    let then = ("counted by both", Reason::NotCountedThen, -1);
+    assert_eq!(names, [then, ("late", Reason::Late, -1), expected[2], expected[3]]);
     // In the total nothing overflows.
     let (names, sums) = list(&select("total", &[]));
     assert_eq!(names.len(), 4);

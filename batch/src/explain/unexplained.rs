@@ -112,11 +112,17 @@ impl Now {
             let was_read = self.progress.get(&at.0).is_some_and(|next| at.1 < *next);
             let missed = self.evidence.refused.get(&at).is_some_and(|(_, missed)| *missed >= grain);
             let overflowed = self.evidence.overflowed.get(&at).map_or(&[][..], |dimensions| dimensions);
-            if !was_read || missed || cells_of(rollup, delivery, overflowed).1 != cell.dimensions {
+            let counted = |name: &str| self.evidence.plans.was_counted(name, at.0, at.1);
+            if !was_read
+                || missed
+                || !counted(&cell.rollup)
+                || cells_of(rollup, delivery, overflowed).1 != cell.dimensions
+            {
                 continue;
             }
             read_amounts(delivery.money, |name| delivery.property(name), &summed, &mut amounts);
-            let sums = amounts.iter().map(|(unit, amount)| (unit, i128::from(*amount))).collect();
+            let summed = amounts.iter().filter(|(unit, _)| unit.currency().is_some() || counted(&unit.to_string()));
+            let sums = summed.map(|(unit, amount)| (unit, i128::from(*amount))).collect();
             let window = grain.window_at(delivery.occurred_at, &config.tenant.time_zone);
             accepted.entry((at.0, window.start)).or_default().push((delivery, sums));
         }

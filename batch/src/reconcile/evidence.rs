@@ -45,6 +45,8 @@ pub struct Entry<'a> {
     pub conflicting: bool,
     /// What the event adds to sums.
     pub amounts: &'a [(Unit, i64)],
+    /// The units among them that the speed layer did not sum when it read the delivery: mostly none.
+    pub unsummed: &'a [Unit],
     /// The user of the event.
     pub user: Option<User>,
 }
@@ -62,6 +64,16 @@ impl Entry<'_> {
             (Fate::NotYetSeen, Counted::Here) => Some((Reason::NotYetSeen, -1)),
             (Fate::Accepted, Counted::Here) | (_, Counted::Not | Counted::Elsewhere) => None,
         }
+    }
+}
+
+impl Entry<'_> {
+    /// The same of a sum.
+    pub(crate) fn difference_in(&self, unit: &Unit) -> Option<(Reason, i128)> {
+        if self.unsummed.contains(unit) {
+            return Self { fate: self.fate.without(), ..*self }.difference();
+        }
+        self.difference()
     }
 }
 
@@ -94,7 +106,9 @@ impl Evidence {
         let difference = entry.difference();
         if let Some((reason, sign)) = difference {
             *self.count.entry(reason).or_insert(0) += sign;
-            for (unit, amount) in entry.amounts {
+        }
+        for (unit, amount) in entry.amounts {
+            if let Some((reason, sign)) = entry.difference_in(unit) {
                 let sum = self.sums.entry(unit.clone()).or_default().entry(reason).or_insert(0);
                 *sum = sum.checked_add(sign * i128::from(*amount)).ok_or(SumOverflow)?;
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use reckon_schemas::settlement::Reason;
 
+use super::Plans;
+
 /// What the speed layer did with one delivery, as far as a cell is concerned that it falls into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -17,6 +19,17 @@ pub enum Fate {
     Refused(Reason),
     /// It has not read it yet.
     NotYetSeen,
+}
+
+impl Fate {
+    /// The same as far as something is concerned that was not in the catalog when the delivery was read.
+    #[must_use]
+    pub fn without(self) -> Self {
+        match self {
+            Fate::Accepted | Fate::Elsewhere => Fate::Refused(Reason::NotCountedThen),
+            fate => fate,
+        }
+    }
 }
 
 /// What the batch layer did with one delivery, as far as a cell is concerned that the speed layer may have
@@ -40,6 +53,8 @@ pub struct Fates {
     pub refused: HashMap<(i32, i64), Reason>,
     /// By partition and offset: the dimensions under whose `__other__` it was counted.
     pub overflowed: HashMap<(i32, i64), Arc<[String]>>,
+    /// What it counted by, when.
+    pub plans: Plans,
 }
 
 impl Fates {

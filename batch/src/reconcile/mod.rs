@@ -12,12 +12,13 @@
 //! | accepted, under `__other__` | not counted | +1 in the cell of `__other__` | `duplicate` |
 //! | refused | counted | -1 | why it was refused |
 //! | not yet seen | counted | -1 | `not_yet_seen` |
-//! | refused or not yet seen | not counted | 0 | |
+//! | accepted, when this rollup was not in the catalog | counted | -1 | `not_counted_then` |
+//! | refused, not yet seen or without this rollup | not counted | 0 | |
 //!
 //! Where the deliveries of an event differ in content, `duplicate` is `conflicting`: counting another one of them changes
 //! sums, and neither layer can know which one is right.
 //!
-//! The same with its amounts for sums. Distinct users are sets on both sides: who is in only one of them has a
+//! The same with its amounts for sums; of a property that was not summed then, the amount is `not_counted_then`. Distinct users are sets on both sides: who is in only one of them has a
 //! delivery that tells why, and the sketch's own error is known exactly, because batch builds the same sketch over the
 //! users that speed accepted. So the **residual** must be 0 for every measure of every cell of grain `1d`. Whatever
 //! either layer loses, doubles or alters shows there, and is named.
@@ -25,12 +26,14 @@
 mod evidence;
 mod fate;
 mod load;
+mod plans;
 mod report;
 mod wire;
 
 pub use self::evidence::{Drift, Entry, Evidence, Reasons};
 pub use self::fate::{Counted, Fate, Fates};
 pub use self::load::{Which, load};
+pub use self::plans::{Item, Plans};
 pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
 
 #[cfg(test)]

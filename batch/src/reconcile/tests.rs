@@ -23,6 +23,8 @@ struct Delivered {
     fate: Fate,
     strange: bool,
     conflicting: bool,
+    /// Whether the property was in the catalog when speed read it.
+    summed: bool,
 }
 
 fn delivered() -> impl Strategy<Value = Delivered> {
@@ -32,13 +34,15 @@ fn delivered() -> impl Strategy<Value = Delivered> {
         1 => Just(Fate::NotYetSeen),
         1 => prop_oneof![Just(Reason::Late), Just(Reason::Duplicate), Just(Reason::Future), Just(Reason::UnknownTenant)]
             .prop_map(Fate::Refused),
+        1 => Just(Fate::Accepted.without()),
     ];
     let amount = proptest::option::of((any::<bool>(), any::<i64>()));
     let rare = || proptest::bool::weighted(0.1);
-    let parts = (any::<u8>(), proptest::bool::weighted(0.05), 0..900_u16, amount, fate, rare(), rare());
-    parts.prop_map(|(id, first_elsewhere, user, amount, fate, strange, conflicting)| {
+    let summed = proptest::bool::weighted(0.9);
+    let parts = (any::<u8>(), proptest::bool::weighted(0.05), 0..900_u16, amount, fate, rare(), rare(), summed);
+    parts.prop_map(|(id, first_elsewhere, user, amount, fate, strange, conflicting, summed)| {
         let strange = strange && fate == Fate::Accepted;
-        Delivered { id, first_elsewhere, user, amount, fate, strange, conflicting }
+        Delivered { id, first_elsewhere, user, amount, fate, strange, conflicting, summed }
     })
 }
 
@@ -73,10 +77,12 @@ fn count(deliveries: &[Delivered]) -> Cell {
         let name = format!("user-{}", delivery.user);
         let user = if delivery.user == 0 { None } else { User::of("t", &name) };
         let amounts: Vec<_> = delivery.amount.iter().map(|(first, amount)| (unit(*first), *amount)).collect();
+        let quantity = [unit(false)];
+        let unsummed = if delivery.summed { &[][..] } else { &quantity };
         if delivery.fate == Fate::Accepted {
             let part = &mut parts[usize::from(delivery.user % 2)];
             part.count += 1;
-            for (unit, amount) in &amounts {
+            for (unit, amount) in amounts.iter().filter(|(unit, _)| !unsummed.contains(unit)) {
                 part.sums.add(unit, (*amount).into()).expect("small");
             }
             if user.is_some() {
@@ -90,7 +96,7 @@ fn count(deliveries: &[Delivered]) -> Cell {
             }
         }
         let conflicting = delivery.conflicting;
-        let entry = Entry { fate: delivery.fate, counted, conflicting, amounts: &amounts, user };
+        let entry = Entry { fate: delivery.fate, counted, conflicting, amounts: &amounts, unsummed, user };
         cell.evidence.enter(&entry).expect("small");
     }
     parts.iter().for_each(|part| cell.speed.merge(part).expect("small"));
@@ -159,7 +165,16 @@ proptest! {
 }
 
 fn delivered_as(fate: Fate) -> Delivered {
-    Delivered { id: 1, first_elsewhere: false, user: 1, amount: None, fate, strange: false, conflicting: false }
+    Delivered {
+        id: 1,
+        first_elsewhere: false,
+        user: 1,
+        amount: None,
+        fate,
+        strange: false,
+        conflicting: false,
+        summed: true,
+    }
 }
 
 #[test]
@@ -213,6 +228,23 @@ fn two_contents_under_one_id_are_no_plain_repetition() {
 }
 
 #[test]
+fn what_was_added_later_is_missing_by_a_reason_of_its_own_and_only_that() {
+    let with = |summed, fate| Delivered { amount: Some((false, 5)), summed, ..delivered_as(fate) };
+    let sums = |delivered: Delivered| {
+        let drifts = count(&[delivered]).explain();
+        drifts.into_iter().map(|drift| (drift.measure, drift.reasons.into_iter().collect())).collect::<Vec<_>>()
+    };
+    let then = |amount| vec![(Reason::NotCountedThen, amount)];
+    let property = [(Measure::Count, vec![]), (Measure::Sum, then(-5)), (Measure::Users, vec![])];
+    assert_eq!(sums(with(false, Fate::Accepted)), property);
+    let rollup = [(Measure::Count, then(-1)), (Measure::Sum, then(-5)), (Measure::Users, then(-1))];
+    assert_eq!(sums(with(true, Fate::Accepted.without())), rollup);
+    // What was late is late, whatever was in the catalog.
+    let late = sums(with(false, Fate::Refused(Reason::Late).without()));
+    assert_eq!(late[1].1, vec![(Reason::Late, -5)]);
+}
+
+#[test]
 fn a_cell_that_only_speed_has_is_a_residual() {
     let speed = Measures { count: 3, ..Measures::default() };
     let drifts = Evidence::default().explain(&speed, &Exact::default()).expect("small");
@@ -229,6 +261,7 @@ fn a_large_cell_shows_the_sketch_s_error_as_its_reason() {
             counted: Counted::Here,
             conflicting: false,
             amounts: &[],
+            unsummed: &[],
             user: Some(user),
         })
         .collect();

@@ -12,6 +12,7 @@ const REASONS: Record<string, string> = {
   unreadable: "could not be read",
   unknown_tenant: "tenant not in the catalog",
   not_yet_seen: "not counted by speed yet",
+  not_counted_then: "counted before this was added to the catalog",
   sketch: "error of the estimate",
 };
 

@@ -30,6 +30,9 @@ use super::windows::{PartitionState, Plan};
 /// The longest wait for a word, so that the census does not get old.
 const IDLE_MAX: Duration = Duration::from_millis(250);
 
+/// How long the stores may take for what was counted by the plan before.
+const CHANGE_MAX: Duration = Duration::from_secs(2);
+
 /// What a lane is told.
 pub(crate) enum Word {
     /// Count these.
@@ -113,6 +116,7 @@ impl Lane {
             Word::Records(batch) => self.count(batch)?,
             Word::Claim { partition, claim, mut state } => {
                 state.set_wall_time(EventTime::from_timestamp(jiff::Timestamp::now()));
+                state.adopt(&self.plan);
                 self.owned.insert(partition, Owned::new(partition, claim, *state));
             }
             Word::Release { partitions, until, done } => {
@@ -146,13 +150,16 @@ impl Lane {
 
     /// Windows that are open stay: cells of rollups that are not counted any more are kept until they expire.
     ///
-    /// A replay that begins below this point counts by the newer catalog, so the states are captured at once, to keep
-    /// such a replay short.
+    /// A replay that begins below this point counts by the newer catalog, and where it does, what was already written
+    /// down of the change is wrong. So everything is brought into the stores and into snapshots first, as far as that can be
+    /// done soon.
     fn change_plan(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
+        let partitions: Vec<i32> = self.owned.keys().copied().collect();
+        self.drain(&partitions, Instant::now() + CHANGE_MAX)?;
         self.fold()?;
         for owned in self.owned.values_mut() {
             owned.state.plan_changed();
-            owned.capture(Duration::ZERO);
+            owned.state.adopt(&plan);
         }
         self.plan = plan;
         Ok(())

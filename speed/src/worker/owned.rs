@@ -59,9 +59,12 @@ impl Owned {
     /// it, and not to be taken before: they are taken for all partitions together.
     pub(crate) fn take_part(&mut self, sink: Sink, now: Instant) -> Option<PartitionFlush> {
         let has_changed = self.state.dirty_len(sink) > 0;
-        let (cells, exceptions, overflows) = match sink {
-            Sink::ClickHouse => (vec![], self.state.take_exceptions(), self.state.take_overflows()),
-            Sink::Redis => (self.state.take_changed(sink), vec![], vec![]),
+        let (cells, exceptions, overflows, plans) = match sink {
+            Sink::ClickHouse => {
+                let plans = self.state.take_plan_changes();
+                (vec![], self.state.take_exceptions(), self.state.take_overflows(), plans)
+            }
+            Sink::Redis => (self.state.take_changed(sink), vec![], vec![], vec![]),
         };
         let tops = self.state.take_tops(sink);
         let next_offset = self.state.next_offset();
@@ -69,7 +72,7 @@ impl Owned {
         let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
         let refresh =
             sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
-        let nothing_new = acknowledged == Some(next_offset) && !has_changed;
+        let nothing_new = acknowledged == Some(next_offset) && !has_changed && plans.is_empty();
         if nothing_new && rebuild.is_none() && !refresh {
             return None;
         }
@@ -93,6 +96,7 @@ impl Owned {
             tops,
             exceptions,
             overflows,
+            plans,
         })
     }
 

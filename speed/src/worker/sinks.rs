@@ -19,7 +19,7 @@ pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
 use super::lane::Reporter;
-use super::windows::{Exception, FlushedCell, FlushedTop, Overflow, Sink};
+use super::windows::{Exception, FlushedCell, FlushedTop, Overflow, PlanChange, Sink};
 use crate::patience::Patience;
 
 /// What a sink is handed at once.
@@ -51,6 +51,8 @@ pub(crate) struct PartitionFlush {
     pub(crate) exceptions: Vec<Exception>,
     /// For ClickHouse only.
     pub(crate) overflows: Vec<Overflow>,
+    /// For ClickHouse only.
+    pub(crate) plans: Vec<PlanChange>,
 }
 
 /// How a lost partition comes back.

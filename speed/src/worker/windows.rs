@@ -5,6 +5,7 @@ mod admitted;
 mod changed;
 mod evict;
 mod fold;
+mod items;
 mod numbers;
 mod partition;
 mod pending;
@@ -18,6 +19,7 @@ mod tops;
 mod totals;
 
 pub(crate) use self::changed::{ChangedCell, FlushedCell};
+pub(crate) use self::items::PlanChange;
 pub(crate) use self::partition::{Exception, FlushedTop, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};
 pub(crate) use self::saved::Unreadable;

@@ -61,6 +61,17 @@ struct OverflowRow<'a> {
     dimensions: &'a [String],
 }
 
+/// A row of `speed_plans`.
+#[derive(Serialize, Row)]
+struct PlanRow<'a> {
+    topic: &'a str,
+    partition: i32,
+    tenant: &'a str,
+    item: &'a str,
+    offset: u64,
+    counted: u8,
+}
+
 /// A row of `speed_progress`.
 #[derive(Serialize, Row)]
 struct ProgressRow<'a> {
@@ -104,6 +115,7 @@ impl ClickHouseSink {
         self.write_tops(parts).await?;
         self.write_exceptions(parts).await?;
         self.write_overflows(parts).await?;
+        self.write_plans(parts).await?;
         self.write_progress(parts).await?;
         Ok(parts.iter().map(|part| part.done(Outcome::Acknowledged(part.next_offset))).collect())
     }
@@ -182,6 +194,27 @@ impl ClickHouseSink {
                     tenant: &overflow.tenant,
                     occurred_at: overflow.occurred_at.0,
                     dimensions: &overflow.dimensions,
+                };
+                insert.write(&row).await?;
+            }
+        }
+        Ok(insert.end().await?)
+    }
+
+    async fn write_plans(&self, batch: &[PartitionFlush]) -> Result<(), SinkError> {
+        if batch.iter().all(|part| part.plans.is_empty()) {
+            return Ok(());
+        }
+        let mut insert = self.insert::<PlanRow<'_>>("speed_plans").await?;
+        for part in batch {
+            for change in &part.plans {
+                let row = PlanRow {
+                    topic: &self.topic,
+                    partition: part.partition,
+                    tenant: &change.tenant,
+                    item: &change.item,
+                    offset: unsigned(change.offset),
+                    counted: u8::from(change.counted),
                 };
                 insert.write(&row).await?;
             }

@@ -15,6 +15,7 @@ use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Sink;
 use super::admitted::Admitted;
+use super::items::Items;
 use super::pending::Pending;
 use super::plan::{Plan, TenantPlan};
 use super::recent::RecentKeys;
@@ -103,6 +104,7 @@ pub(crate) struct PartitionState {
     pub(super) tops: Tops,
     /// Where the days of each tenant begin.
     pub(super) days: HashMap<TenantId, WindowCursor>,
+    pub(super) items: Items,
     exceptions: Vec<Exception>,
     overflows: Vec<Overflow>,
     tallies: Tallies,
@@ -159,9 +161,9 @@ impl PartitionState {
         self.has_evicted
     }
 
-    /// How many exceptions and overflows wait to be taken.
+    /// How many exceptions, overflows and changes of the plan wait to be taken.
     pub(crate) fn exceptions_len(&self) -> usize {
-        self.exceptions.len() + self.overflows.len()
+        self.exceptions.len() + self.overflows.len() + self.items.changes_len()
     }
 
     /// How many cells a sink has not been given yet, those that only the next fold will name excluded.
@@ -179,7 +181,6 @@ impl PartitionState {
         self.totals.len(grain)
     }
 
-    /// How many records came to what.
     pub(crate) fn tallies(&self) -> Tallies {
         self.tallies
     }

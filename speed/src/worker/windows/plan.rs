@@ -76,6 +76,15 @@ impl Plan {
         self.tenants.values_mut().for_each(|tenant| tenant.dimension_values_max = dimension_values_max);
     }
 
+    /// Every rollup and summed property, by its tenant.
+    pub(super) fn items(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.tenants.values().flat_map(|tenant| {
+            let rollups = tenant.rollups.iter().map(|rollup| rollup.name().to_owned());
+            let names = rollups.chain(tenant.summed.iter().map(ToString::to_string));
+            names.map(|name| (tenant.id.to_string(), name))
+        })
+    }
+
     pub(crate) fn tenant(&self, id: &str) -> Option<&TenantPlan> {
         self.tenants.get(id)
     }

@@ -11,6 +11,7 @@ use reckon_schemas::window::Window;
 use serde::{Deserialize, Serialize};
 
 use super::admitted::Admitted;
+use super::items::Items;
 use super::partition::PartitionState;
 use super::recent::SavedKeys;
 use super::series::{Series, SeriesId};
@@ -69,7 +70,9 @@ impl PartitionState {
             windows,
             tops,
         };
-        postcard::to_stdvec(&saved).expect("plain data is written without errors")
+        let bytes = postcard::to_stdvec(&saved).expect("plain data is written without errors");
+        // Behind the rest, where builds that do not know of it do not look.
+        postcard::to_extend(self.items.counted(), bytes).expect("plain data is written without errors")
     }
 
     /// The state from bytes of [`Self::to_bytes`], which both sinks had acknowledged when they were written. Cells of
@@ -78,8 +81,13 @@ impl PartitionState {
     /// # Errors
     /// [`Unreadable`] for other bytes.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let saved: Saved<'_> = postcard::from_bytes(bytes).map_err(|error| Unreadable(error.to_string()))?;
+        let unreadable = |error: postcard::Error| Unreadable(error.to_string());
+        let (saved, items): (Saved<'_>, _) = postcard::take_from_bytes(bytes).map_err(unreadable)?;
         let mut state = Self::starting_at(saved.next_offset);
+        match items {
+            [] => state.items.is_unknown = true,
+            items => state.items = Items::of(postcard::from_bytes(items).map_err(unreadable)?),
+        }
         state.watermark = saved.watermark;
         state.log_time_ms = saved.log_time_ms;
         state.has_evicted = saved.has_evicted;
