@@ -96,6 +96,11 @@ impl Books {
         self.run(0, &["nightly"])
     }
 
+    /// Settles every day again, whether it changed or not.
+    pub fn nightly_full(&self) -> Result<Value> {
+        self.run(0, &["nightly", "--full"])
+    }
+
     /// The settled total of every day, from ClickHouse.
     pub async fn settled_days(&self) -> Result<BTreeMap<String, Sums>> {
         let rows: Vec<(String, u64, i128, u64)> = self

@@ -46,7 +46,13 @@ fn command(config: &Path, arguments: &[&str]) -> Result<Command> {
 
 /// Runs a command to its end.
 pub fn run(config: &Path, arguments: &[&str]) -> Result<Finished> {
-    let output = command(config, arguments)?.output()?;
+    run_in(config, arguments, &[])
+}
+
+/// The same with more variables in its environment.
+pub fn run_in(config: &Path, arguments: &[&str], variables: &[(String, String)]) -> Result<Finished> {
+    let mut command = command(config, arguments)?;
+    let output = command.envs(variables.iter().map(|(name, value)| (name, value))).output()?;
     Ok(Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -143,6 +143,17 @@ impl World {
         Ok(world)
     }
 
+    /// Changes the tenant's entry in the catalog, for whoever reads it from now on, and for who follows it.
+    pub fn change_catalog(&mut self, change: impl FnOnce(&mut Tenant)) -> Result<()> {
+        let mut catalog = (*self.catalog).clone();
+        change(&mut catalog.tenants[0]);
+        let new = self.folder.path().join("catalog.toml.new");
+        std::fs::write(&new, toml::to_string(&catalog)?)?;
+        std::fs::rename(new, self.folder.path().join("catalog.toml"))?;
+        self.catalog = Arc::new(catalog);
+        Ok(())
+    }
+
     fn write_config(&self, path: &Path, member: &Member) -> Result<()> {
         let redis = member.redis.as_ref().unwrap_or(&self.redis.url);
         let clickhouse = member.clickhouse.as_ref().unwrap_or(&self.clickhouse.url);
@@ -186,6 +197,11 @@ impl World {
     /// Starts a part (`collect`, `speed`, `archive`, `serve`, `all`).
     pub fn start(&self, part: &str) -> Result<Process> {
         Process::start(&self.config(), &[part], self.folder.path().join(format!("{part}.log")))
+    }
+
+    /// The same with more variables in its environment, and a log of its own.
+    pub fn start_in(&self, part: &str, log: &str, variables: &[(String, String)]) -> Result<Process> {
+        Process::start_in(&self.config(), &[part], self.folder.path().join(format!("{log}.log")), variables)
     }
 
     /// Starts one of several workers, with a configuration and a log of its own.

@@ -2,6 +2,8 @@
 
 #[path = "contracts/accounts/mod.rs"]
 mod accounts;
+#[path = "contracts/backfill.rs"]
+mod backfill;
 #[path = "contracts/close.rs"]
 mod close;
 #[path = "contracts/collect.rs"]
@@ -16,10 +18,14 @@ mod drill_down;
 mod expire;
 #[path = "contracts/incremental.rs"]
 mod incremental;
+#[path = "contracts/later_catalog.rs"]
+mod later_catalog;
 #[path = "contracts/lineage.rs"]
 mod lineage;
 #[path = "contracts/raw.rs"]
 mod raw;
+#[path = "contracts/rejected.rs"]
+mod rejected;
 #[path = "contracts/retention.rs"]
 mod retention;
 #[path = "contracts/serving/mod.rs"]

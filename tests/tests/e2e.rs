@@ -4,3 +4,5 @@
 mod grocer;
 #[path = "e2e/questions.rs"]
 mod questions;
+#[path = "e2e/year.rs"]
+mod year;

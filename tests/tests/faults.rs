@@ -12,6 +12,8 @@ mod clickhouse_away;
 mod collect_input;
 #[path = "faults/collect_log_away.rs"]
 mod collect_log_away;
+#[path = "faults/flipped_lake.rs"]
+mod flipped_lake;
 #[path = "faults/nightly_killed.rs"]
 mod nightly_killed;
 #[path = "faults/object_store.rs"]

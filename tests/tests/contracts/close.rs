@@ -179,6 +179,8 @@ async fn late_events_of_a_closed_month_are_adjustments_once_each() -> Result<()>
     ensure!(rows.iter().all(|row| row["day"] == "2026-03-20" && row["period"] == PERIOD && row["in_force"] == true));
     ensure!(rows.iter().all(|row| row["posted_day"].as_str() > Some("2026-04")), "{rows:?}");
 
+    assert_told(&books).await?;
+
     // Whatever is cut short or run again: each event once.
     ensure!(books.world.run(&["nightly"])?.code == 99);
     let tenant = &books.world.tenant;
@@ -201,6 +203,36 @@ async fn late_events_of_a_closed_month_are_adjustments_once_each() -> Result<()>
         )
         .await?;
     ensure!(books.states().await? == states);
+    Ok(())
+}
+
+/// Who asks for the month is told what belongs there, who asks for the days since what is posted there; the numbers of
+/// neither have it.
+async fn assert_told(books: &Books) -> Result<()> {
+    let mut serving = books.world.start_serving().await?;
+    let tomorrow = jiff::Zoned::now().date().tomorrow()?;
+    let cents: i64 = late().iter().map(|purchase| purchase.cents).sum();
+    let amount = Value::from(format!("{}.{:02}", cents / 100, cents % 100));
+    for (range, kind) in [
+        ("from=2026-03-01&to=2026-04-01".to_owned(), "belongs_here"),
+        (format!("from=2026-04-10&to={tomorrow}"), "posted_here"),
+    ] {
+        let answer = books.world.query(&format!("/v1/query?metric=revenue&grain=1d&{range}")).await?;
+        let told = serde_json::json!([{ "period": PERIOD, "kind": kind, "events": 5, "amount": amount }]);
+        ensure!(answer["adjustments"] == told, "{kind}: {answer}");
+        let filtered = format!("/v1/query?metric=purchases&grain=1d&filter=store:{}&{range}", late()[0].store);
+        let answer = books.world.query(&filtered).await?;
+        let events = late().iter().filter(|purchase| purchase.store == late()[0].store).count();
+        ensure!(
+            answer["adjustments"][0]["events"] == events && answer["adjustments"][0]["amount"] == events,
+            "{answer}"
+        );
+    }
+    let users = books.world.query("/v1/query?metric=households&grain=1d&from=2026-03-01&to=2026-04-01").await?;
+    ensure!(users["adjustments"][0]["events"] == 5 && users["adjustments"][0]["amount"].is_null(), "{users}");
+    let before = books.world.query("/v1/query?metric=revenue&grain=1d&from=2026-04-10&to=2026-04-20").await?;
+    ensure!(before["adjustments"] == serde_json::json!([]), "{before}");
+    ensure!(serving.stop()?.success());
     Ok(())
 }
 
