@@ -1,6 +1,7 @@
 //! The truth: archive the log into the lake, recount it exactly, reconcile, settle
 
 pub mod archive;
+pub mod backfill;
 pub mod close;
 pub mod cluster;
 pub mod conservation;
@@ -14,6 +15,7 @@ pub mod nightly;
 mod objects;
 pub mod reconcile;
 pub mod recount;
+pub mod rejects;
 pub mod retention;
 pub mod settle;
 pub mod tie_out;

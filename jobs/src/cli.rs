@@ -11,8 +11,8 @@ use crate::exit::{EXIT_CODES, Exit};
 use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
-    ballista, bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, lineage, load, nightly,
-    parts, people, prepare, raw, reconcile, shutdown, tie_out, told, upkeep, verify,
+    backfill, ballista, bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, lineage, load,
+    nightly, parts, people, prepare, raw, reconcile, rejected, shutdown, tie_out, told, upkeep, verify,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -44,13 +44,19 @@ pub(crate) enum Command {
         until_end: bool,
     },
     /// Run the archiver: writes every record of the log into the lake, once.
-    Archive,
+    Archive {
+        /// Write the records of a damaged file of the lake anew, from the log, and end.
+        #[arg(long, value_name = "FILE")]
+        again: Option<String>,
+    },
     /// Run the serving node: answers queries, pushes changes, shows the page.
     Serve,
     /// Run collector, speed worker, raw events, archiver and serving node in one process.
     All,
     /// Recount every day that is over and changed since it was last settled, compare, and settle it.
     Nightly(nightly::Arguments),
+    /// Count a rollup that was added to the catalog for days that are settled already. No other number changes.
+    Backfill(backfill::Arguments),
     /// Print the reconciliation of the last settlement again, from what is stored, or write it to a file.
     Reconcile(reconcile::Arguments),
     /// Trace the drift of a number to its reasons, event ids, partitions and offsets.
@@ -83,6 +89,10 @@ pub(crate) enum Command {
     BallistaScheduler(ballista::SchedulerArguments),
     /// Run an executor of a cluster: start as many as there are machines.
     BallistaExecutor(ballista::ExecutorArguments),
+    /// List what the collector refused, with its reasons, or write it to a file to be corrected.
+    Rejected(rejected::ListArguments),
+    /// Send corrected items again: checked as at their door, counted once, however often they are sent.
+    ReplayRejected(rejected::ReplayArguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -143,10 +153,12 @@ impl Command {
             Command::Speed => parts::run(&settings, &[Part::Speed], shutdown).await,
             Command::Raw { until_end: false } => parts::run(&settings, &[Part::Raw], shutdown).await,
             Command::Raw { until_end: true } => raw::until_end(&settings, shutdown).await,
-            Command::Archive => parts::run(&settings, &[Part::Archive], shutdown).await,
+            Command::Archive { again: None } => parts::run(&settings, &[Part::Archive], shutdown).await,
+            Command::Archive { again: Some(file) } => upkeep::archive_again(&settings, &file).await,
             Command::Serve => parts::run(&settings, &[Part::Serve], shutdown).await,
             Command::All => parts::run(&settings, &Part::ALL, shutdown).await,
             Command::Nightly(arguments) => nightly::settle(&settings, arguments, told, shutdown).await,
+            Command::Backfill(arguments) => backfill::run(&settings, arguments, shutdown).await,
             Command::Reconcile(arguments) => reconcile::run(&settings, arguments).await,
             Command::Explain(arguments) => explain::run(&settings, arguments).await,
             Command::Conservation => conservation::run(&settings).await,
@@ -163,6 +175,8 @@ impl Command {
             Command::Forecast(arguments) => forecast::run(&settings, arguments).await,
             Command::BallistaScheduler(arguments) => ballista::scheduler(&settings, arguments, shutdown).await,
             Command::BallistaExecutor(arguments) => ballista::executor(&settings, arguments).await,
+            Command::Rejected(arguments) => rejected::list(&settings, arguments).await,
+            Command::ReplayRejected(arguments) => rejected::replay_rejected(&settings, arguments).await,
             Command::User(arguments) => Box::pin(people::user(&settings, arguments)).await,
             Command::Quota(arguments) => Box::pin(people::quota(&settings, arguments)).await,
             Command::Demo(arguments) => Box::pin(demo::run(settings, arguments, shutdown)).await,

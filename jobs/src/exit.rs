@@ -31,6 +31,12 @@ pub(crate) enum Exit {
     /// 21: a ledger and the events do not agree.
     #[error("open breaks: {0}")]
     OpenBreaks(String),
+    /// 22: a file of the lake is not as it was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// 23: corrected items were rejected again.
+    #[error("{0}")]
+    RejectedAgain(String),
     /// 78: the configuration is wrong; trying again changes nothing.
     #[error("{0}")]
     Config(#[from] ConfigError),
@@ -53,6 +59,8 @@ Exit codes:
   13  verification failed: what is stored is not what was published
   20  the lake lacks records of the log, or has some twice
   21  a ledger and the events do not agree: breaks are open
+  22  a file of the lake is damaged: the text names it, and how to get it back
+  23  corrected items were rejected again: the text says which, and why
   78  the configuration is wrong
   75  a server was away, or another job holds the lock: try again
    1  anything else
@@ -68,6 +76,8 @@ impl Exit {
             Exit::Mismatch(_) => 13,
             Exit::NotConserved(_) => 20,
             Exit::OpenBreaks(_) => 21,
+            Exit::Damaged(_) => 22,
+            Exit::RejectedAgain(_) => 23,
             Exit::Config(_) => 78,
             Exit::Retryable(_) => 75,
             Exit::Failed(_) => 1,
@@ -99,7 +109,8 @@ impl From<nightly::Error> for Exit {
         match error {
             nightly::Error::NotYetFinal { .. } => Exit::NotYetFinal(error.to_string()),
             nightly::Error::Config(_) => Exit::Config(ConfigError::Rejected(error.to_string())),
-            nightly::Error::Retryable(_) => Exit::Retryable(error.into()),
+            nightly::Error::Retryable(_) | nightly::Error::Unreadable(_) => Exit::Retryable(error.into()),
+            nightly::Error::Damaged(text) => Exit::Damaged(text),
             other => Exit::Failed(other.into()),
         }
     }

@@ -4,6 +4,7 @@
 //! translates the outside world into one call of a layer's library.
 
 mod accounts;
+mod backfill;
 mod ballista;
 mod bench;
 mod catalog_watch;
@@ -32,6 +33,7 @@ mod prepare;
 mod progress;
 mod raw;
 mod reconcile;
+mod rejected;
 mod report;
 mod shutdown;
 mod tie_out;

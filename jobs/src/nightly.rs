@@ -96,14 +96,14 @@ pub(crate) fn unexplained(reports: &[Report]) -> Result<(), Exit> {
 
 /// One bar at a time: the job's stages follow each other.
 #[derive(Default)]
-struct Bars(Mutex<Option<ProgressBar>>);
+pub(crate) struct Bars(Mutex<Option<ProgressBar>>);
 
 impl Bars {
     fn with(&self, change: impl FnOnce(&mut Option<ProgressBar>)) {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.with(|bar| {
             if let Some(bar) = bar.take() {
                 bar.finish_and_clear();
@@ -114,7 +114,7 @@ impl Bars {
 
 impl nightly::Progress for Bars {
     fn stage(&self, name: &str, total: Option<u64>) {
-        tracing::debug!(stage = name, "nightly");
+        tracing::debug!(stage = name, "settling");
         self.clear();
         let bar = match total {
             Some(total) => progress::bar(name, total),

@@ -24,6 +24,10 @@ const fn job(name: &'static str, reads: &'static [Data], writes: &'static [Data]
 pub(crate) fn job_of(command: &Command) -> Option<Job> {
     Some(match command {
         Command::Nightly(_) => NIGHTLY,
+        Command::Backfill(_) => job("backfill", &[EVENTS, CELLS], &[CELLS, Data::Table("backfills")]),
+        Command::Archive { again: Some(_) } => {
+            job("archive-again", &[Data::Log, EVENTS, REJECTED], &[EVENTS, REJECTED])
+        }
         Command::Reconcile(_) => job("reconcile", &[DRIFT, SETTLEMENTS], &[]),
         Command::Explain(_) => job("explain", &[EVENTS, DRIFT, SETTLEMENTS], &[]),
         Command::Conservation => job("conservation", &[Data::Log, EVENTS, REJECTED], &[]),
@@ -42,7 +46,9 @@ pub(crate) fn job_of(command: &Command) -> Option<Job> {
         | Command::Collect
         | Command::Speed
         | Command::Raw { .. }
-        | Command::Archive
+        | Command::Archive { again: None }
+        | Command::Rejected(_)
+        | Command::ReplayRejected(_)
         | Command::Serve
         | Command::All
         | Command::BallistaScheduler(_)

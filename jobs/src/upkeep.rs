@@ -1,10 +1,10 @@
-//! `reckon compact`, `reckon vacuum` and `reckon expire`: the lake's upkeep, by any scheduler, at any time.
+//! `reckon compact`, `vacuum`, `expire` and `archive --again`: the lake's upkeep, by any scheduler, at any time.
 
 use std::time::Duration;
 
 use clap::Args;
 use reckon_batch::lake::{Lake, LakeError};
-use reckon_batch::{nightly, retention, settle};
+use reckon_batch::{archive, nightly, retention, settle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -71,6 +71,18 @@ pub(crate) async fn compact(settings: &Settings) -> Result<(), Exit> {
     let tables = lake.compact().await.map_err(failed)?;
     print(&json!({ "tables": tables }))?;
     if tables.iter().all(|table| table.files_removed == 0) { Err(Exit::NothingToDo) } else { Ok(()) }
+}
+
+/// Writes a damaged file's records anew; prints a line of JSON.
+pub(crate) async fn archive_again(settings: &Settings, file: &str) -> Result<(), Exit> {
+    let config = archive::Config {
+        kafka: settings.kafka.clone(),
+        lake: settings.lake.clone(),
+        tuning: settings.archive.clone(),
+    };
+    let restored = archive::again(&config, file).await?;
+    print(&json!({ "restored": restored }))?;
+    Ok(())
 }
 
 /// Removes files that nobody can need any more; prints a line of JSON.

@@ -8,6 +8,7 @@
 //! | `speed_overflows` | speed | every record that it counted under `__other__`, with the dimensions that had too many values |
 //! | `speed_exception_counts` | (view) | the same, counted per minute, event name, reason and grain |
 //! | `speed_tops_raw` | speed | the most frequent values of a property per window, event and Kafka partition, versioned by the next offset, as the bytes of [`crate::top::TopSketch`] |
+//! | `speed_plans` | speed | for each partition from which record on a rollup or summed property is counted, or is not counted any more |
 //! | `speed_progress` | speed | how far each partition is in these tables; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
@@ -27,6 +28,8 @@
 //! | `changes` | (view) | those of runs that became visible; the one to query |
 //! | `raw_events_stored` | raw | every delivery of the last days, replayed ones and blocks' repetitions included |
 //! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
+//! | `backfills` | batch | one row per day that a rollup was filled for after the day was settled, written last: it makes the run's cells of that rollup visible beside the run that settled the day |
+//! | `backfills_current` | (view) | those that add to the newest settlement of their day |
 //! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
 
 use crate::window::{Grain, PerGrain};
@@ -63,6 +66,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 10, name: "drill_down", sql: include_str!("../sql/0010_drill_down.sql") },
     Migration { version: 11, name: "ledger_breaks", sql: include_str!("../sql/0011_ledger_breaks.sql") },
     Migration { version: 14, name: "settled_tops", sql: include_str!("../sql/0014_settled_tops.sql") },
+    Migration { version: 16, name: "backfills", sql: include_str!("../sql/0016_backfills.sql") },
+    Migration { version: 17, name: "speed_plans", sql: include_str!("../sql/0017_speed_plans.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

@@ -51,6 +51,9 @@ pub(crate) struct Answer {
     pub(crate) coverage: Vec<Coverage>,
     /// Parts of the range that nobody has counted yet; a missing number there is not a zero.
     pub(crate) gaps: Vec<Gap>,
+    /// Events that came for a closed period after it was closed: its numbers never change, so these events are in no
+    /// number of this answer.
+    pub(crate) adjustments: Vec<Adjustment>,
     /// What else there is to know about this answer.
     pub(crate) notes: Vec<String>,
     /// Whether groups were left out; `total` has them all the same.
@@ -227,6 +230,29 @@ pub(crate) struct Gap {
     pub(crate) to: Timestamp,
     /// Why.
     pub(crate) reason: String,
+}
+
+/// What came for a closed period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Adjustment {
+    /// The closed period, a month as 2026-10.
+    pub(crate) period: String,
+    /// Whether the events are posted on a day of this range, or belong there and are posted later.
+    pub(crate) kind: AdjustmentKind,
+    /// How many events.
+    pub(crate) events: u64,
+    /// What they amount to, in the unit of the answer; null for users, whose numbers do not add up.
+    pub(crate) amount: Option<Value>,
+}
+
+/// How an adjustment relates to a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AdjustmentKind {
+    /// To be added to this range by whoever adds up the books.
+    PostedHere,
+    /// They happened in this range, and are posted in a later one.
+    BelongsHere,
 }
 
 /// The number of one part of the range.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::late::{Border, Late};
 use crate::lake;
 use crate::manifest::{self, Action};
-use crate::nightly::{Error, survey::Survey};
+use crate::nightly::{Error, due::dates, survey::Survey};
 use crate::objects::Objects;
 use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::retention::Held;
@@ -71,6 +71,8 @@ impl Books<'_> {
             if now_there == period.known_deliveries {
                 continue;
             }
+            let dates = dates(&period.period.days().collect::<Vec<_>>(), &self.tenant.time_zone);
+            lake::check_files(survey.table(), Some(&self.tenant.id), |date| dates.contains(&date)).await?;
             let adjustments = self.adjustments(survey, held, &closed, period).await?;
             let events = self.write(period, pinned, &offsets, posted_day, now_there, &adjustments).await?;
             posted.extend(events);

@@ -46,11 +46,22 @@ impl Cluster {
         for (partition, offset) in fates.refused.keys().chain(fates.overflowed.keys()) {
             places.insert(Place::new(*partition, *offset)?);
         }
-        let is_seen =
-            |place: &Place| fates.next_offsets.get(&place.partition()).is_some_and(|next| place.offset() < *next);
+        // Below, something that is counted now was not, so every delivery is looked at.
+        let units = summed.iter().map(ToString::to_string);
+        let names: Vec<String> = rollups.iter().map(|rollup| rollup.name().to_owned()).chain(units).collect();
+        let plain_from = fates.plans.plain_from(&names);
+        let is_seen = |place: &Place| {
+            let plain_from = plain_from.get(&place.partition()).copied().unwrap_or(0);
+            let next = fates.next_offsets.get(&place.partition());
+            next.is_some_and(|next| (plain_from..*next).contains(&place.offset()))
+        };
         let places: Vec<Place> = places.into_iter().filter(is_seen).collect();
         let listed = places.chunks(PLACES_AT_ONCE).map(|places| is_one_of(places.iter().copied()));
-        for condition in listed.chain([is_unseen(fates)]) {
+        let before = plain_from.iter().map(|(partition, plain_from)| {
+            let next = fates.next_offsets.get(partition).copied().unwrap_or(0);
+            ident("partition").eq(lit(*partition)).and(ident("offset").lt(lit(next.min(*plain_from))))
+        });
+        for condition in listed.chain([is_unseen(fates)]).chain(before) {
             let rows = self.rows(&here)?.filter(condition).map_err(RecountError::from)?;
             let columns = columns.iter().map(|name| typed(name)).collect::<Vec<_>>();
             each(rows.select(columns).map_err(RecountError::from)?, &mut read).await?;

@@ -10,6 +10,7 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
+use jiff::civil::Date;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use reckon_schemas::ids::TenantId;
@@ -59,14 +60,19 @@ pub(super) async fn seal_all(table: &mut DeltaTable) -> Result<(), LakeError> {
 }
 
 /// Reads the files of a tenant, or of all, and compares them with what was written; returns how many were compared. Those
-/// without a seal are taken as they are.
+/// without a seal are taken as they are, and those filed under other dates than are `wanted` are left alone.
 ///
 /// # Errors
 /// [`LakeError::DamagedFile`] names the first file that is not as it was written.
-pub(crate) async fn check(table: &DeltaTable, tenant: Option<&TenantId>) -> Result<u64, LakeError> {
+pub(crate) async fn check(
+    table: &DeltaTable,
+    tenant: Option<&TenantId>,
+    wanted: impl Fn(Date) -> bool,
+) -> Result<u64, LakeError> {
     let is_asked = |file: &Add| {
         let of = file.partition_values.get("tenant").and_then(Option::as_deref);
-        tenant.is_none_or(|tenant| of == Some(tenant.as_str()))
+        let date = file.partition_values.get("event_date").and_then(|date| date.as_deref()?.parse::<Date>().ok());
+        date.is_none_or(&wanted) && tenant.is_none_or(|tenant| of == Some(tenant.as_str()))
     };
     let files: Vec<Add> = files(table).await?.into_iter().filter(is_asked).collect();
     let checks = files.iter().map(|file| check_one(table, file));
@@ -198,7 +204,7 @@ mod tests {
         const FLIPS: usize = 300;
         let scene = Scene::new(1).await;
         let table = scene.table().await;
-        assert_eq!(check(&table, None).await.expect("as written"), 1);
+        assert_eq!(check(&table, None, |_| true).await.expect("as written"), 1);
         let as_written = scene.read(&table).await;
         let file = files(&table).await.expect("readable").remove(0);
         let bytes = std::fs::read(scene.path(&file)).expect("there");
@@ -208,7 +214,7 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[place] ^= 1 << (flip % 8);
             std::fs::write(scene.path(&file), flipped).expect("written");
-            let found = check(&table, None).await;
+            let found = check(&table, None, |_| true).await;
             let is_named = matches!(&found, Err(LakeError::DamagedFile { file: named, .. }) if *named == file.path);
             assert!(is_named, "byte {place}: {found:?}");
             if flip % 5 == 0 {
@@ -218,9 +224,9 @@ mod tests {
         }
         assert!(silent > FLIPS / 5 / 10, "{silent} flips became other numbers");
         std::fs::write(scene.path(&file), &bytes[..last]).expect("written");
-        assert!(matches!(check(&table, None).await, Err(LakeError::DamagedFile { .. })), "a byte less");
+        assert!(matches!(check(&table, None, |_| true).await, Err(LakeError::DamagedFile { .. })), "a byte less");
         std::fs::remove_file(scene.path(&file)).expect("there");
-        let gone = check(&table, None).await.expect_err("it is gone");
+        let gone = check(&table, None, |_| true).await.expect_err("it is gone");
         assert!(matches!(&gone, LakeError::DamagedFile { .. }) && gone.to_string().contains("it is gone"), "{gone}");
     }
 
@@ -236,10 +242,10 @@ mod tests {
         std::fs::write(scene.path(&file), bytes).expect("written");
         assert_eq!(scene.lake.compact().await.expect("united")[0].files_added, 1);
         let table = scene.table().await;
-        assert_eq!(check(&table, None).await.expect("as written"), 1);
+        assert_eq!(check(&table, None, |_| true).await.expect("as written"), 1);
         let of = |tenant: &str| tenant.parse::<TenantId>().expect("valid");
-        assert_eq!(check(&table, Some(&of("acme"))).await.expect("as written"), 1);
-        assert_eq!(check(&table, Some(&of("other"))).await.expect("nothing"), 0);
+        assert_eq!(check(&table, Some(&of("acme")), |_| true).await.expect("as written"), 1);
+        assert_eq!(check(&table, Some(&of("other")), |_| true).await.expect("nothing"), 0);
         // Every row is still there, once.
         assert_eq!(scene.read(&table).await.map(|text| text.lines().count()), Some(900 + 4));
     }

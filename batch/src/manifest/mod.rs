@@ -8,6 +8,7 @@ mod files;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
+use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::period::Period;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub enum Action {
     Adjusted(Adjusted),
     /// A closed period was opened again.
     Reopened(Reopened),
+    /// A rollup was counted for days that are settled.
+    Backfilled(Backfilled),
 }
 
 /// Days that were counted, and everything that the count depends on.
@@ -121,6 +124,26 @@ pub struct Reopened {
     pub signed_by: String,
     /// Why.
     pub reason: String,
+}
+
+/// A rollup that was counted for days that were settled before it was in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfilled {
+    /// The rollup: of all that the parts' configuration lists, the only one that was counted.
+    pub rollup: Rollup,
+    /// The days, by the version of the lake that they were counted from.
+    pub parts: Vec<Counted>,
+    /// The run that settled each day, and that the rollup's cells add up to.
+    pub bases: Vec<Base>,
+}
+
+/// A day and the run that settled it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The day.
+    pub day: Date,
+    /// The run.
+    pub run_id: String,
 }
 
 /// A partition of the log, and the first offset that is not in the lake.

@@ -14,7 +14,7 @@ use reckon_schemas::window::{Grain, Window, WindowCursor};
 
 use super::Error;
 use crate::cluster::{Elsewhere, Visits};
-use crate::reconcile::{self, Entry, Evidence, Fate};
+use crate::reconcile::{self, Entry, Evidence, Fate, Item};
 use crate::recount::{
     Budget, Cell, Cells, Delivery, Exact, FirstDeliveries, Groups, Tally, Top, TopTally, Wanted, in_background,
 };
@@ -36,6 +36,10 @@ type EvidenceByCell = HashMap<(u32, EventTime), Evidence>;
 pub(crate) struct Chunk<'a> {
     tenant: &'a Tenant,
     summed: Vec<Unit>,
+    /// Those of them that speed did not always sum.
+    sometimes_summed: Vec<(Unit, Item<'a>)>,
+    /// Rollup by rollup: when speed counted it, if not always. Of the groups that are counted, so known with the first.
+    sometimes_counted: Option<Vec<Option<Item<'a>>>>,
     cut: &'a SpeedCut,
     firsts: &'a FirstDeliveries,
     windows: WindowCursor,
@@ -56,6 +60,7 @@ struct Scratch {
     /// The groups that the speed layer counted it in, where that is under `__other__`.
     others: Vec<u32>,
     amounts: Vec<(Unit, i64)>,
+    unsummed: Vec<Unit>,
 }
 
 /// A chunk when all of its deliveries were taken.
@@ -83,9 +88,13 @@ impl<'a> Chunk<'a> {
         let zone = &tenant.time_zone;
         let window = |day: Date| Window { grain: Grain::Day, start: zone.day_start(day), end: zone.day_end(day) };
         let totals = |day: &Date| (window(*day).start, (*day, window(*day), DayTotals::default()));
+        let (summed, plans) = (tenant.summed_properties(), &cut.fates.plans);
+        let sometimes = |unit: &Unit| Some((unit.clone(), plans.item(&unit.to_string())?));
         Self {
             tenant,
-            summed: tenant.summed_properties(),
+            sometimes_summed: summed.iter().filter_map(sometimes).collect(),
+            sometimes_counted: None,
+            summed,
             cut,
             firsts,
             windows: WindowCursor::new(Grain::Day, zone.clone()),
@@ -173,10 +182,18 @@ impl<'a> Chunk<'a> {
         }
         let counted = if counted { reconcile::Counted::Here } else { reconcile::Counted::Not };
         let conflicting = self.firsts.is_conflicting(delivery.place);
-        let entry = Entry { fate, counted, conflicting, amounts: &scratch.amounts, user };
-        for (group, other) in scratch.groups.iter().zip(&scratch.others) {
-            if group == other {
-                self.evidence.entry((*group, start)).or_default().enter(&entry)?;
+        let unsummed = self.sometimes_summed.iter().filter(|(_, item)| !item.was_counted(partition, offset));
+        scratch.unsummed.clear();
+        scratch.unsummed.extend(unsummed.map(|(unit, _)| unit.clone()));
+        let entry = Entry { fate, counted, conflicting, amounts: &scratch.amounts, unsummed: &scratch.unsummed, user };
+        let plans = &self.cut.fates.plans;
+        let rollups = || groups.rollups().iter().map(|rollup| plans.item(rollup.name())).collect();
+        let rollups = self.sometimes_counted.get_or_insert_with(rollups);
+        for ((group, other), item) in scratch.groups.iter().zip(&scratch.others).zip(rollups) {
+            let was_counted = item.is_none_or(|item| item.was_counted(partition, offset));
+            if group == other || !was_counted {
+                let fate = if was_counted { fate } else { fate.without() };
+                self.evidence.entry((*group, start)).or_default().enter(&Entry { fate, ..entry })?;
                 continue;
             }
             let here = Entry { fate: Fate::Elsewhere, ..entry };
@@ -292,7 +309,7 @@ fn compare(cut: &SpeedCut, days: &Days, cells: &Cells, evidence: &EvidenceByCell
 }
 
 /// The cells in the order of day, rollup, event, values, grain, window, whatever order they were counted in.
-pub(super) fn sorted<'a>(cells: &'a Cells, groups: &Groups) -> Vec<&'a Cell> {
+pub(crate) fn sorted<'a>(cells: &'a Cells, groups: &Groups) -> Vec<&'a Cell> {
     let ranks = groups.ranks();
     let mut sorted: Vec<&Cell> = cells.all().iter().collect();
     sorted.sort_unstable_by_key(|cell| (cell.day, ranks[cell.group as usize], cell.window));

@@ -1,7 +1,7 @@
 //! Which days are due.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -81,6 +81,12 @@ pub(crate) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, mos
         pieces.push(&days[from..]);
     }
     pieces
+}
+
+/// The dates of universal time that some days lie in: what their files are filed under.
+pub(crate) fn dates(days: &[Date], zone: &Zone) -> RangeInclusive<Date> {
+    let span = span(days, zone);
+    Zone::UTC.day_of(span.start)..=Zone::UTC.day_of(span.end.plus_micros(-1))
 }
 
 /// The span of event time from the first to the last of some days.

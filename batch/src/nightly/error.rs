@@ -1,6 +1,12 @@
 //! How a nightly can fail, by what the caller can do about it.
 
-use crate::lake::LakeError;
+use std::panic::AssertUnwindSafe;
+
+use deltalake::DeltaTable;
+use futures::FutureExt;
+use reckon_schemas::ids::TenantId;
+
+use crate::lake::{LakeError, check_files};
 use crate::lock::LockError;
 use crate::objects::ObjectError;
 use crate::recount::RecountError;
@@ -18,9 +24,34 @@ pub enum Error {
     /// The request or the configuration names what does not exist: correct it.
     #[error("{0}")]
     Config(String),
+    /// What the lake holds could not be read: try again, unless it is damaged.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A file of the lake is not as it was written: it has to be brought back first.
+    #[error("{0}")]
+    Damaged(String),
     /// Something is stored that cannot be right: a person must look at it.
     #[error("{0}")]
     Broken(String),
+}
+
+/// Why work that reads a tenant's rows failed: if it was because a file is damaged, that. A reader that is given bytes that
+/// nobody wrote may also panic.
+pub(crate) async fn blame<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    table: &DeltaTable,
+    tenant: &TenantId,
+) -> Result<T, Error> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    let done =
+        done.unwrap_or_else(|_| Err(Error::Unreadable("the lake cannot be read: its reader panicked".to_owned())));
+    match done {
+        Err(Error::Unreadable(reason)) => {
+            check_files(table, Some(tenant), |_| true).await?;
+            Err(Error::Unreadable(reason))
+        }
+        done => done,
+    }
 }
 
 impl From<LakeError> for Error {
@@ -28,6 +59,7 @@ impl From<LakeError> for Error {
         match error {
             LakeError::Location { .. } => Self::Config(error.to_string()),
             LakeError::Unavailable { .. } | LakeError::Conflict { .. } => Self::Retryable(error.to_string()),
+            LakeError::DamagedFile { .. } => Self::Damaged(error.to_string()),
             LakeError::Incompatible { .. } | LakeError::Damaged { .. } => Self::Broken(error.to_string()),
         }
     }
@@ -36,7 +68,8 @@ impl From<LakeError> for Error {
 impl From<RecountError> for Error {
     fn from(error: RecountError) -> Self {
         match error {
-            RecountError::Unreadable(_) | RecountError::Disk(_) => Self::Retryable(error.to_string()),
+            RecountError::Unreadable(_) => Self::Unreadable(error.to_string()),
+            RecountError::Disk(_) => Self::Retryable(error.to_string()),
             RecountError::Damaged(_) | RecountError::Overflow(_) => Self::Broken(error.to_string()),
         }
     }

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
+pub(crate) use self::error::blame;
 pub use crate::close::adjust::Posted;
 pub use crate::reconcile::{Report, ReportRow, WorstCell};
 pub use crate::recount::Read;
@@ -251,7 +252,7 @@ async fn settle(
             settling.run(survey).await
         };
         let settled = tokio::select! {
-            settled = Box::pin(work) => settled?,
+            settled = Box::pin(blame(work, &events, &tenant.id)) => settled?,
             () = lock.lost() => return Err(Error::Retryable(format!("the lock on tenant {} was lost", tenant.id))),
         };
         outcome.read += surveyor.reading.so_far();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::archive::Archive;
 use super::chunk::{Counted, sorted};
-use super::due::{due_days, held_days, pieces, span};
+use super::due::{dates, due_days, held_days, pieces, span};
 use super::recount::{Days, Firsts, total};
 use super::survey::{Survey, Surveyor};
 use super::{Error, Progress, Report, Request, Tuning, conflicts};
@@ -88,6 +88,11 @@ impl<'a> Settling<'a> {
             due = still;
             expired.extend(gone);
         }
+        // Nothing is counted from bytes that nobody wrote.
+        let spans: Vec<_> =
+            pieces(&due, survey.deliveries(), u64::MAX).into_iter().map(|days| dates(days, zone)).collect();
+        let is_read = |date| spans.iter().any(|dates| dates.contains(&date));
+        crate::lake::check_files(&newer, Some(&self.tenant.id), is_read).await?;
         let mut run = Run {
             id: Uuid::now_v7(),
             groups,

@@ -42,6 +42,24 @@ impl Plans {
         (!self.known.iter().all(from_the_first_on)).then_some(Item { known: &self.known, changes })
     }
 
+    /// By partition: the first record from which on all of these are counted, and stay. Partitions where they always were
+    /// are left out.
+    #[must_use]
+    pub fn plain_from(&self, names: &[String]) -> BTreeMap<i32, i64> {
+        let from = |partition: &i32, name: &String| {
+            let changes = self.items.get(name).and_then(|changes| changes.get(partition));
+            match changes.and_then(|changes| changes.last_key_value()) {
+                Some((offset, true)) => *offset,
+                _ => i64::MAX,
+            }
+        };
+        let from = self.known.iter().map(|partition| {
+            let from = names.iter().map(|name| from(partition, name)).max();
+            (*partition, from.unwrap_or(0))
+        });
+        from.filter(|(_, from)| *from > 0).collect()
+    }
+
     /// Whether something was counted when the speed layer read a record.
     #[must_use]
     pub fn was_counted(&self, name: &str, partition: i32, offset: i64) -> bool {
@@ -76,6 +94,7 @@ mod tests {
         plans.note("store".to_owned(), 0, 20, false);
         plans.note("store".to_owned(), 0, 30, true);
         plans.note("store".to_owned(), 1, 5, false);
+        assert_eq!(plans.plain_from(&["store".to_owned()]), [(0, 30), (1, i64::MAX)].into());
         let counted = |offset| plans.was_counted("store", 0, offset);
         assert_eq!([9, 10, 19, 20, 29, 30].map(counted), [false, true, true, false, false, true]);
         assert_eq!([4, 5].map(|offset| plans.was_counted("store", 1, offset)), [true, false]);
@@ -87,6 +106,7 @@ mod tests {
         assert!(plans.item("total").is_none() && plans.was_counted("total", 0, 0), "an older build wrote nothing down");
         plans.note("total".to_owned(), 0, 0, true);
         assert!(plans.item("total").is_none(), "from the first record on");
+        assert_eq!(plans.plain_from(&["total".to_owned()]), BTreeMap::new());
         assert!(!plans.was_counted("store", 0, 99), "not yet, if ever");
         assert!(plans.was_counted("store", 1, 99), "of that partition nothing was written down");
         plans.note("total".to_owned(), 1, 7, true);

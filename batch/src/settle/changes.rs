@@ -13,7 +13,7 @@ use super::{Store, StoreError};
 const WRITING_CHANGES: &str = "write changes";
 
 /// Both runs' cells of the days, measure by measure; what differs is written. The run before is the one that is visible,
-/// because the new one is not yet.
+/// with what backfills added to it, because the new one is not yet.
 const WRITE: &str = "
     INSERT INTO changes_stored (tenant, day, run_id, run_before, rollup, event, dimensions, measure, unit, before, after,
                                 reason, changed_at)
@@ -28,7 +28,9 @@ const WRITE: &str = "
             arrayMap((name, sum) -> (if(startsWith(name, '#'), 'sum', 'money'), name, sum), mapKeys(money),
                      mapValues(money))) AS amount
         WHERE tenant = {tenant:String} AND grain = '1d' AND has({days:Array(Int32)}, toInt32(day))
-          AND (run_id = {run:String} OR (day, run_id) IN (SELECT day, visible_run FROM visible))),
+          AND (run_id = {run:String} OR (day, run_id) IN (SELECT day, visible_run FROM visible)
+               OR (day, rollup, run_id) IN
+                  (SELECT day, rollup, run_id FROM backfills_current WHERE tenant = {tenant:String}))),
     counted_before AS (SELECT DISTINCT day, `rollup` FROM measured WHERE run_id != {run:String})
     SELECT {tenant:String}, day, {run:String}, any(visible_run), `rollup`, event, dimensions, measure, unit,
            sumIf(value, run_id != {run:String}) AS value_before, sumIf(value, run_id = {run:String}) AS value_after,

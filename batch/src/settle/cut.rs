@@ -15,9 +15,9 @@ use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 use tokio::time::Instant;
 
-use super::rows::{ExceptionRow, OverflowRow, ProgressRow, SpeedCellRow};
+use super::rows::{ExceptionRow, OverflowRow, PlanRow, ProgressRow, SpeedCellRow};
 use super::{Store, StoreError};
-use crate::reconcile::Fates;
+use crate::reconcile::{Fates, Plans};
 use crate::recount::Groups;
 
 const ATTEMPTS: u32 = 20;
@@ -101,6 +101,7 @@ impl SpeedCut {
             cut.read_overflowed(store, topic, tenant, span).await?;
         }
         cut.read_unreadable(store, topic).await?;
+        cut.fates.plans = read_plans(store, topic, tenant).await?;
         Ok(Some(cut))
     }
 
@@ -220,6 +221,26 @@ impl SpeedCut {
         self.fates.refused.insert((row.partition, offset), reason);
         Ok(())
     }
+}
+
+/// What the speed layer counted a tenant's events by, when.
+pub(super) async fn read_plans(store: &Store, topic: &str, tenant: &Tenant) -> Result<Plans, StoreError> {
+    let query = store
+        .query(
+            "SELECT item, partition, offset, counted FROM speed_plans FINAL \
+             WHERE tenant = {tenant:String} AND topic = {topic:String}",
+        )
+        .param("tenant", tenant.id.as_str())
+        .param("topic", topic);
+    let mut plans = Plans::default();
+    store
+        .read("read what the speed layer counted by", query, |row: PlanRow| {
+            let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
+            plans.note(row.item, row.partition, offset, row.counted != 0);
+            Ok(())
+        })
+        .await?;
+    Ok(plans)
 }
 
 /// How far the speed layer is in its tables: the first offset of every partition that it has not counted.

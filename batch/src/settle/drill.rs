@@ -16,12 +16,12 @@ use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
 use super::calendar::{day_number, day_of_number};
-use super::cut::read_progress;
+use super::cut::{read_plans, read_progress};
 use super::history::drift_of;
 use super::rows::{CellPartRow, CutRow, ExceptionGrainRow, OverflowRow, ProgressRow, StoredDriftRow};
 use super::store::unavailable;
 use super::{Store, StoreError};
-use crate::reconcile::{CellName, Drift, Fates};
+use crate::reconcile::{CellName, Drift, Fates, Plans};
 
 const WRITING_CUT: &str = "write how far the speed layer was";
 
@@ -32,6 +32,8 @@ pub(crate) struct Evidence {
     pub(crate) refused: HashMap<(i32, i64), (Reason, Grain)>,
     /// What it counted under `__other__`, and the dimensions that had too many values.
     pub(crate) overflowed: HashMap<(i32, i64), Arc<[String]>>,
+    /// What it counted by, when.
+    pub(crate) plans: Plans,
 }
 
 impl Evidence {
@@ -39,7 +41,7 @@ impl Evidence {
     pub(crate) fn fates(&self, next_offsets: BTreeMap<i32, i64>) -> Fates {
         let missing_a_day = self.refused.iter().filter(|(_, (_, missed))| *missed == Grain::Day);
         let refused = missing_a_day.map(|(at, (reason, _))| (*at, *reason)).collect();
-        Fates { next_offsets, refused, overflowed: self.overflowed.clone() }
+        Fates { next_offsets, refused, overflowed: self.overflowed.clone(), plans: self.plans.clone() }
     }
 }
 
@@ -183,7 +185,7 @@ impl Store {
         tenant: &Tenant,
         span: &Range<EventTime>,
     ) -> Result<Evidence, StoreError> {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence { plans: read_plans(self, topic, tenant).await?, ..Evidence::default() };
         let of_span = "occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
                        AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')";
         // What it could not read has no time, nor a tenant; batch may be able to read it.
@@ -258,9 +260,12 @@ impl Store {
         Ok(parts)
     }
 
-    /// Every version of the lake that a settlement was counted from, in order.
+    /// Every version of the lake that a settlement or a backfill was counted from, in order.
     pub(super) async fn settled_versions(&self) -> Result<Vec<u64>, StoreError> {
-        let query = self.query("SELECT DISTINCT lake_version FROM settlements ORDER BY lake_version");
+        let query = self.query(
+            "SELECT DISTINCT lake_version FROM (SELECT lake_version FROM settlements UNION ALL \
+             SELECT lake_version FROM backfills) ORDER BY lake_version",
+        );
         let mut versions = Vec::new();
         self.read("read which versions of the lake were settled", query, |version: u64| {
             versions.push(version);

@@ -2,6 +2,7 @@
 //! back. A run's rows are invisible until its settlement rows, written last and in one insert, name the run.
 
 mod adjustments;
+mod backfills;
 mod breaks;
 mod calendar;
 mod cells;
@@ -19,8 +20,9 @@ mod tops;
 mod write;
 
 pub(crate) use self::adjustments::Adjustment;
+pub(crate) use self::backfills::{BackfillStamp, BackfilledDay, Whole, WholePlace, Wholes};
 pub(crate) use self::breaks::{BreakRow, Found};
-pub(crate) use self::calendar::day_of_number;
+pub(crate) use self::calendar::{day_number, day_of_number};
 pub(crate) use self::cells::{StoredCellRow, StoredUsersRow};
 pub(crate) use self::conflicts::Conflict;
 pub(crate) use self::content::{content_hash, empty_day_hash};

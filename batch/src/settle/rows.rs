@@ -116,6 +116,14 @@ pub(super) struct ProgressRow {
 }
 
 #[derive(Row, Deserialize)]
+pub(super) struct PlanRow {
+    pub(super) item: String,
+    pub(super) partition: i32,
+    pub(super) offset: u64,
+    pub(super) counted: u8,
+}
+
+#[derive(Row, Deserialize)]
 pub(super) struct OverflowRow {
     pub(super) partition: i32,
     pub(super) offset: u64,

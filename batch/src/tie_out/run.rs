@@ -87,6 +87,7 @@ pub async fn run(config: &Config, request: &Request, ledger: impl std::io::Read)
     let lake = Lake::open(&config.lake).await.map_err(nightly::Error::from)?;
     let table = lake.events().await.map_err(nightly::Error::from)?;
     Held::of(&table).await.map_err(nightly::Error::from)?.check(from, &basis)?;
+    lake::check_files(&table, Some(&config.tenant.id), |_| true).await.map_err(nightly::Error::from)?;
     let ours = events(&table, config, mapping, &basis, (from, to)).await?;
     let mut tolerances = std::collections::BTreeMap::new();
     for currency in ours.iter().chain(&ledger.items).map(|item| item.currency) {

@@ -26,21 +26,24 @@ pub async fn verify_chain(config: &Config, tenant: &TenantId) -> Result<Verifica
     }
     let by_hash: HashMap<&str, &manifest::Link> = links.iter().map(|link| (link.hash.as_str(), link)).collect();
     // By the manifest: which days have which content, as far as the rows of a run or a close can be looked up in it.
-    for row in store.anchored_days(tenant).await? {
+    let mut anchored = store.anchored_days(tenant).await?;
+    anchored.extend(store.anchored_backfills(tenant).await?);
+    for row in anchored {
         let place = format!("{} of run {}", row.day, row.run_id);
         let Some(Ok(named)) = by_hash.get(row.manifest.as_str()).map(|link| &link.manifest) else {
             let (stored, expected) = ("no such manifest in the chain".to_owned(), row.manifest);
             found.find(Finding { what: "manifest", place, stored, expected });
             continue;
         };
-        let days = match &named.action {
-            Action::Settled(counted) => &counted.days,
-            Action::Closed(closed) => &closed.days,
+        let days: Vec<_> = match &named.action {
+            Action::Settled(counted) => counted.days.iter().collect(),
+            Action::Closed(closed) => closed.days.iter().collect(),
+            Action::Backfilled(backfilled) => backfilled.parts.iter().flat_map(|part| &part.days).collect(),
             // A reopening changes no content.
             Action::Adjusted(_) | Action::Reopened(_) => continue,
         };
         found.days += 1;
-        let signed = days.iter().find(|day| day.day == row.day && day.run_id == row.run_id);
+        let signed = days.into_iter().find(|day| day.day == row.day && day.run_id == row.run_id);
         let signed = signed.map_or("nothing", |day| day.content_hash.as_str());
         found.expect("settlement", format!("{place}, content"), &row.content_hash, signed);
     }

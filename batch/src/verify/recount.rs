@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
+use reckon_schemas::cell::Rollup;
 
 use crate::nightly::Error;
 use crate::nightly::recount::{Days, Recount};
@@ -20,18 +21,20 @@ pub(super) struct Recounted {
     pub(super) settlements: Vec<Settlement>,
 }
 
-/// Counts days, which must lie close together, from the pinned version. `deliveries` is how many it holds for each day.
+/// Counts days, which must lie close together, by these rollups from the pinned version. `deliveries` is how many it
+/// holds for each day.
 ///
 /// # Errors
 /// [`Error`].
 pub(super) async fn recount(
     counter: &Recount<'_>,
     tenant: &Tenant,
+    rollups: Vec<Rollup>,
     days: &[Date],
     deliveries: &BTreeMap<Date, u64>,
     budget: &Arc<Budget>,
 ) -> Result<Recounted, Error> {
-    let mut groups = Groups::new(tenant.counted_rollups());
+    let mut groups = Groups::new(rollups);
     let firsts = &counter.first_deliveries(days, deliveries, budget).await?;
     let asked = Days { days, deliveries, firsts, cut: None, settled: &BTreeMap::new() };
     let counted = counter.count(&asked, &mut groups, budget).await?;

@@ -1,15 +1,17 @@
 //! One run, counted again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice::from_ref;
 
 use jiff::civil::Date;
+use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 
 use super::compare::Expected;
 use super::recount::recount;
 use super::{Config, Finding, Verification, tops};
 use crate::lake::{self, Lake};
-use crate::manifest::{self, Action, Counted, LakeFile, Link};
+use crate::manifest::{self, Action, Backfilled, Counted, LakeFile, Link};
 use crate::nightly::{Error, due::pieces, recount::Recount};
 use crate::objects::Objects;
 use crate::recount::Budget;
@@ -32,25 +34,60 @@ pub async fn verify_run(config: &Config, tenant: Option<&TenantId>, run_id: &str
         let of_run = |link: &&Link| link.manifest.as_ref().is_ok_and(|one| one.run_id.to_string() == run_id);
         let Some(link) = links.iter().find(of_run) else { continue };
         let Ok(manifest) = &link.manifest else { continue };
-        let Action::Settled(counted) = &manifest.action else {
-            return Err(Error::Config(format!(
-                "run {run_id} counted nothing: it closed, opened or adjusted a period; use `reckon verify --chain`"
-            )));
-        };
-        return verify(config, &known.id, link, counted, run_id).await;
+        return verify(config, &known.id, link, &manifest.action, run_id).await;
     }
     Err(Error::Config(format!("there is no manifest of a run {run_id:?}; `reckon reconcile` prints the ids of runs")))
+}
+
+/// What a run published, as its manifest and its rows say.
+struct Published<'a> {
+    run_id: &'a str,
+    link: &'a Link,
+    /// The only rollup that it counted; none if it counted all of its configuration.
+    rollup: Option<&'a Rollup>,
+    /// By day: the fingerprint and the hash of the manifest.
+    days: BTreeMap<Date, (String, String)>,
 }
 
 async fn verify(
     config: &Config,
     tenant: &TenantId,
     link: &Link,
-    counted: &Counted,
+    action: &Action,
     run_id: &str,
 ) -> Result<Verification, Error> {
+    let store = Store::new(&config.clickhouse);
+    let (counts, rollup, days) = match action {
+        Action::Settled(counted) => (from_ref(counted), None, store.hashes_of_run(tenant, run_id).await?),
+        Action::Backfilled(Backfilled { parts, rollup, .. }) => {
+            (parts.as_slice(), Some(rollup), store.hashes_of_backfill(tenant, run_id).await?)
+        }
+        Action::Closed(_) | Action::Adjusted(_) | Action::Reopened(_) => {
+            return Err(Error::Config(format!(
+                "run {run_id} counted nothing: it closed, opened or adjusted a period; use `reckon verify --chain`"
+            )));
+        }
+    };
     let mut found = Verification::new(tenant, Some(run_id.to_owned()));
     found.manifests = 1;
+    let published = Published { run_id, link, rollup, days };
+    for counted in counts {
+        let others = counts.iter().filter(|other| other.lake_version != counted.lake_version);
+        let elsewhere = others.flat_map(|other| &other.days).map(|day| day.day).collect();
+        verify_count(config, &store, &published, counted, &elsewhere, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// Counts what was counted from one version of the lake.
+async fn verify_count(
+    config: &Config,
+    store: &Store,
+    run: &Published<'_>,
+    counted: &Counted,
+    elsewhere: &BTreeSet<Date>,
+    found: &mut Verification,
+) -> Result<(), Error> {
     let (configuration, hash) = manifest::configuration_of(&counted.configuration);
     found.expect("configuration", "its hash", &counted.configuration_hash, &hash);
     let opened = Lake::open(&config.lake).await?;
@@ -71,19 +108,18 @@ async fn verify(
     }
     if !found.is_good() {
         // What is counted from files that were changed says nothing about the numbers.
-        return Ok(found);
+        return Ok(());
     }
     let offsets = manifest::next_offsets(&lake::progress(&table, &config.topic).await?);
     found.expect("offsets", "of the lake's version", &format!("{:?}", counted.offsets), &format!("{offsets:?}"));
-    let store = Store::new(&config.clickhouse);
     let counter = Recount::since(&config.engine, &table, &configuration, held.since).await?;
     let deliveries = counter.deliveries_by_day().await?;
-    let settled = store.hashes_of_run(tenant, run_id).await?;
-    if settled.is_empty() {
+    if run.days.is_empty() {
         let (stored, expected) = ("nothing: the run was cut short before".to_owned(), "settlements".to_owned());
-        found.find(Finding { what: "settlement", place: run_id.to_owned(), stored, expected });
-        return Ok(found);
+        found.find(Finding { what: "settlement", place: run.run_id.to_owned(), stored, expected });
+        return Ok(());
     }
+    let rollups = run.rollup.map_or_else(|| configuration.counted_rollups(), |rollup| vec![rollup.clone()]);
     let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
     let zone = &configuration.time_zone;
     let (days, expired): (Vec<Date>, Vec<Date>) = published.keys().copied().partition(|day| held.holds(*day, zone));
@@ -91,22 +127,24 @@ async fn verify(
     let budget = Budget::new(config.tuning.memory_bytes);
     for days in pieces(&days, &deliveries, config.tuning.chunk_deliveries) {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
-        let recounted = recount(&counter, &configuration, days, &deliveries, &budget).await?;
+        let recounted = recount(&counter, &configuration, rollups.clone(), days, &deliveries, &budget).await?;
         let expected = Expected::new(&recounted);
         for day in &expected.recounted().settlements {
             let (place, hash) = (format!("{} content", day.day), day.content_hash.as_str());
             found.days += 1;
             found.expect("manifest", place.as_str(), published.get(&day.day).copied().unwrap_or("nothing"), hash);
-            match settled.get(&day.day) {
+            match run.days.get(&day.day) {
                 None => found.expect("settlement", place, "nothing", hash),
                 Some((stored, anchor)) => {
                     found.expect("settlement", place, stored, hash);
-                    found.expect("manifest", format!("{} hash", day.day), &link.hash, anchor);
+                    found.expect("manifest", format!("{} hash", day.day), &run.link.hash, anchor);
                 }
             }
         }
-        expected.compare(&store, run_id, (*first, *last), &mut found).await?;
-        tops::compare(&store, run_id, &recounted, &mut found).await?;
+        expected.compare(store, run.run_id, (*first, *last), elsewhere, found).await?;
+        if run.rollup.is_none() {
+            tops::compare(store, run.run_id, &recounted, found).await?;
+        }
     }
-    Ok(found)
+    Ok(())
 }

@@ -132,6 +132,7 @@ pub(crate) mod tests {
             speed_lag_ms: None,
             coverage: Vec::new(),
             gaps: Vec::new(),
+            adjustments: Vec::new(),
             notes: Vec::new(),
             truncated: false,
             groups_count: groups.len(),

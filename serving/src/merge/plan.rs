@@ -56,6 +56,19 @@ impl Settlements {
         self.horizon
     }
 
+    /// Gives days, as far as they are settled by the run that is named, another run to be read from: the one that has
+    /// filled a rollup since, and when.
+    pub(crate) fn fill(&mut self, filled: Vec<(Date, String, String, Timestamp)>) {
+        for (date, base, run_id, filled_at) in filled {
+            if let Ok(place) = self.days.binary_search_by_key(&date, |day| day.day)
+                && *self.days[place].run_id == *base
+            {
+                self.days[place].run_id = Arc::from(run_id);
+                self.days[place].settled_at = filled_at;
+            }
+        }
+    }
+
     /// The same as if nothing were settled from an instant on: batch has not counted there what is asked for.
     pub(crate) fn before(mut self, instant: EventTime) -> Self {
         self.days.truncate(self.days.partition_point(|day| day.start < instant));

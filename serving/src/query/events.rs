@@ -8,6 +8,7 @@ use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window};
 
+use super::beside::Beside;
 use super::params::Query;
 use super::selection::Selection;
 use super::solve::Solved;
@@ -69,7 +70,8 @@ impl Evaluator {
             merged.groups.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let groups_count = merged.groups.len();
-        Ok(Solved { selection, plan, merged, progress, notes, groups_count, is_truncated: false, next })
+        let beside = Beside::default();
+        Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated: false, next })
     }
 
     /// What a question about raw events may take.

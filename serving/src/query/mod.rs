@@ -4,6 +4,7 @@
 //! and what is made of several answers: [`formula`] and [`compare`].
 
 mod active;
+mod beside;
 mod compare;
 mod events;
 pub(crate) mod filter;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use reckon_schemas::catalog::{Measure, Metric};
 
 use super::active::Active;
+use super::beside::Beside;
 use super::events::is_exact;
 use super::params::Bounds;
 use super::selection::Selection;
 use super::wording::{self, Context};
-use super::{Asked, Evaluator, Standing, merge_problem};
+use super::{Asked, Evaluator, Standing, merge_problem, store_problem};
 use crate::answer::Answer;
 use crate::merge::plan::Plan;
 use crate::merge::{Group, Kept, Merged, add_up, merge};
@@ -23,6 +24,7 @@ pub(super) struct Solved {
     pub(super) merged: Merged,
     pub(super) progress: SpeedProgress,
     pub(super) notes: Vec<String>,
+    pub(super) beside: Beside,
     /// How many groups there are.
     pub(super) groups_count: usize,
     /// Whether not all of them are here.
@@ -47,17 +49,20 @@ impl Evaluator {
             return self.solve_events(asked, metric).await;
         };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, self.bounds())?;
-        let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
+        let Standing { mut settlements, progress, redis_error } = self.standing_of(asked).await?;
+        self.fill(&selection, &mut settlements).await.map_err(|error| store_problem(&error))?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
-        let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes).await?;
+        let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes);
+        let (counted, beside) = tokio::join!(counted, self.read_beside(&selection, &plan, tenant));
+        let (counted, beside) = (counted?, beside.map_err(|error| store_problem(&error))?);
         let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
         let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);
         if query.range.page.is_some() {
             merged.groups.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let groups_count = merged.groups.len();
-        Ok(Solved { selection, plan, merged, progress, notes, groups_count, is_truncated: false, next })
+        Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated: false, next })
     }
 
     async fn solve_top(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
@@ -77,7 +82,8 @@ impl Evaluator {
         }
         let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);
         let groups_count = merged.groups.len();
-        Ok(Solved { selection, plan, merged, progress, notes, groups_count, is_truncated, next })
+        let beside = Beside::default();
+        Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated, next })
     }
 
     async fn solve_active(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
@@ -85,8 +91,9 @@ impl Evaluator {
         let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
         let plan = active.plan(settlements, &progress);
         let merged = self.read_active(&active, redis_error).await?;
-        let (selection, notes) = (active.selection, Vec::new());
-        Ok(Solved { selection, plan, merged, progress, notes, groups_count: 0, is_truncated: false, next: None })
+        let (selection, notes, beside) = (active.selection, Vec::new(), Beside::default());
+        let (groups_count, is_truncated) = (0, false);
+        Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated, next: None })
     }
 
     /// Leaves out the groups that are not to be kept, and says what they are together: sums are added up; users, who

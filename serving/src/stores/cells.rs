@@ -141,6 +141,18 @@ const SHARES: &str = concat!(
     provisional!()
 );
 
+/// Each adjusted event once, by the period that it belongs to and whether it is posted on the days or only belongs there.
+pub(super) const ADJUSTED: &str = concat!(
+    "SELECT period, toUInt8(posted_day >= {first:Date32} AND posted_day <= {last:Date32}) AS posted,
+            toUInt64(count()) AS events, toString(sum(",
+    amount!(),
+    ")) AS value FROM adjustments WHERE",
+    selected!(),
+    " AND in_force AND ((posted_day >= {first:Date32} AND posted_day <= {last:Date32})
+                        OR (day >= {first:Date32} AND day <= {last:Date32}))
+     GROUP BY period, posted ORDER BY period, posted"
+);
+
 #[derive(Row, Deserialize)]
 struct SumRow {
     bucket: i64,
@@ -310,11 +322,11 @@ fn sketch(bytes: &[u8]) -> Result<Sketch, StoreError> {
     Sketch::from_clickhouse(bytes).map_err(|error| broken(error.to_string()))
 }
 
-fn amount(text: &str) -> Result<i128, StoreError> {
+pub(super) fn amount(text: &str) -> Result<i128, StoreError> {
     text.parse().map_err(|_| broken(format!("the sum {text} does not fit into 128 bits")))
 }
 
-fn selected(statement: Statement, selection: &Selection) -> Statement {
+pub(super) fn selected(statement: Statement, selection: &Selection) -> Statement {
     // Positions in the rollup count from 0, those in an array of ClickHouse from 1.
     let positions = |indexes: &[usize]| indexes.iter().map(|index| index + 1).collect::<Vec<usize>>();
     let filtered: Vec<usize> = selection.filters.iter().map(|(index, _)| *index).collect();

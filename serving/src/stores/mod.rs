@@ -1,6 +1,7 @@
 //! What is read, and from where: ClickHouse for what is settled and for the whole of what is provisional, Redis for
 //! the freshest of it. Nothing is written here.
 
+pub(crate) mod beside;
 pub(crate) mod cells;
 pub(crate) mod clickhouse;
 pub(crate) mod progress;

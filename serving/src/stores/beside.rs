@@ -1,0 +1,100 @@
+//! What has to be said beside settled numbers: what came for closed periods, and which days lack a rollup.
+
+use clickhouse::Row;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use reckon_schemas::catalog::Measure;
+use reckon_schemas::time::EventTime;
+use serde::Deserialize;
+
+use super::StoreError;
+use super::cells::{ADJUSTED, amount, pinned, selected};
+use super::clickhouse::ClickHouse;
+use super::settlements::day;
+use crate::merge::plan::SettledDay;
+use crate::query::selection::Selection;
+
+/// Of the runs that settled the days, those with events and without a cell of the rollup. A day that a backfill has
+/// filled is pinned to that, and so is none of them.
+const UNCOUNTED: &str = "
+    SELECT DISTINCT day FROM settlements
+    WHERE tenant = {tenant:String} AND events > 0 AND (day, run_id) IN {settled:Array(Tuple(Date32, String))}
+      AND (day, run_id) NOT IN (
+          SELECT day, run_id FROM settled_cells_raw
+          WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND grain = '1d'
+            AND (day, run_id) IN {settled:Array(Tuple(Date32, String))})
+    ORDER BY day";
+
+/// Of every day and run that settled it, the newest filling of the rollup.
+const BACKFILLS: &str = "
+    SELECT day, base_run_id, argMax(run_id, (filled_at, run_id)) AS filled_by,
+           toUnixTimestamp64Micro(max(filled_at)) AS filled_us
+    FROM backfills WHERE tenant = {tenant:String} AND rollup = {rollup:String} GROUP BY day, base_run_id";
+
+#[derive(Row, Deserialize)]
+struct BackfillRow {
+    day: i32,
+    base_run_id: String,
+    filled_by: String,
+    filled_us: i64,
+}
+
+#[derive(Row, Deserialize)]
+struct AdjustedRow {
+    period: String,
+    posted: u8,
+    events: u64,
+    value: String,
+}
+
+/// Events that came for a closed period.
+pub(crate) struct Adjusted {
+    pub(crate) period: String,
+    /// Whether they are posted in the range; otherwise they only belong there.
+    pub(crate) is_posted: bool,
+    pub(crate) events: u64,
+    /// Their sum; `None` where the measure is none.
+    pub(crate) sum: Option<i128>,
+}
+
+impl ClickHouse {
+    /// The days that a rollup was filled for: the run that settled the day, the run that filled it, and when.
+    pub(crate) async fn backfills(
+        &self,
+        selection: &Selection,
+    ) -> Result<Vec<(Date, String, String, Timestamp)>, StoreError> {
+        let statement = self.statement(BACKFILLS).bind("tenant", selection.tenant.as_str());
+        let rows = statement.bind("rollup", selection.rollup.name()).rows::<BackfillRow>().await?;
+        let filled = |row: BackfillRow| {
+            Ok((day(row.day)?, row.base_run_id, row.filled_by, EventTime(row.filled_us).to_timestamp()))
+        };
+        rows.into_iter().map(filled).collect()
+    }
+
+    /// The adjustments in force that are posted on some days, or belong there.
+    pub(crate) async fn adjusted(
+        &self,
+        selection: &Selection,
+        (first, last): (Date, Date),
+    ) -> Result<Vec<Adjusted>, StoreError> {
+        let statement = selected(self.statement(ADJUSTED), selection);
+        let statement = statement.bind("first", first.to_string()).bind("last", last.to_string());
+        let is_sum = matches!(selection.measure, Measure::Money | Measure::Sum);
+        let adjusted = |row: AdjustedRow| {
+            let sum = if is_sum { Some(amount(&row.value)?) } else { None };
+            Ok(Adjusted { period: row.period, is_posted: row.posted != 0, events: row.events, sum })
+        };
+        statement.rows::<AdjustedRow>().await?.into_iter().map(adjusted).collect()
+    }
+
+    /// Those of the days that were settled by a run that did not count the rollup.
+    pub(crate) async fn uncounted_days(
+        &self,
+        selection: &Selection,
+        days: &[SettledDay],
+    ) -> Result<Vec<Date>, StoreError> {
+        let statement = self.statement(UNCOUNTED).bind("tenant", selection.tenant.as_str());
+        let statement = statement.bind("rollup", selection.rollup.name()).bind("settled", pinned(days));
+        statement.rows::<i32>().await?.into_iter().map(day).collect()
+    }
+}
