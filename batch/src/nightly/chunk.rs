@@ -247,7 +247,8 @@ impl<'a> Chunk<'a> {
             // Both layers counted whatever was not taken one by one.
             if events > self.odd.get(&(group, start, user.key)).copied().unwrap_or(0) {
                 let (fate, counted) = (Fate::Accepted, reconcile::Counted::Here);
-                let entry = Entry { fate, counted, conflicting: false, amounts: &[], user: Some(user) };
+                let (amounts, unsummed, user) = (&[], &[], Some(user));
+                let entry = Entry { fate, counted, conflicting: false, amounts, unsummed, user };
                 self.evidence.entry((group, start)).or_default().enter(&entry)?;
             }
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::Rollup;
 
 use crate::nightly::Error;
@@ -28,7 +27,6 @@ pub(super) struct Recounted {
 /// [`Error`].
 pub(super) async fn recount(
     counter: &Recount<'_>,
-    tenant: &Tenant,
     rollups: Vec<Rollup>,
     days: &[Date],
     deliveries: &BTreeMap<Date, u64>,

@@ -71,8 +71,11 @@ impl PartitionState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
     use reckon_schemas::time::Zone;
+    use reckon_schemas::window::PerGrain;
 
     use super::super::plan::Rules;
     use super::*;
@@ -97,7 +100,7 @@ mod tests {
         };
         let rules = Rules {
             allowed_lateness: PerGrain::all(Duration::ZERO),
-            seconds_kept_us: 0,
+            redis_retention: PerGrain::all(Duration::ZERO),
             future_skew_us: 0,
             dedup_horizon_records: 1,
         };
