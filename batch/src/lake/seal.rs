@@ -75,7 +75,7 @@ pub(crate) async fn check(
         date.is_none_or(&wanted) && tenant.is_none_or(|tenant| of == Some(tenant.as_str()))
     };
     let files: Vec<Add> = files(table).await?.into_iter().filter(is_asked).collect();
-    let checks = files.iter().map(|file| check_one(table, file));
+    let checks = files.into_iter().map(|file| async move { check_one(table, &file).await });
     let checked = futures::stream::iter(checks).buffer_unordered(READS_MAX);
     checked.try_fold(0, |sum, is_sealed| async move { Ok(sum + u64::from(is_sealed)) }).await
 }
