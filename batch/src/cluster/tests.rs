@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use jiff::civil::{Date, date};
 use reckon_schemas::stores;
@@ -24,7 +25,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// Starts a scheduler and two executors, which end with the test's runtime.
-fn start(dir: &tempfile::TempDir, lake: &stores::Lake) -> Engine {
+async fn start(dir: &tempfile::TempDir, lake: &stores::Lake) -> Engine {
     let scheduler = free_address();
     let shared = lake.clone();
     tokio::spawn(async move { run_scheduler(scheduler, &shared, CancellationToken::new()).await });
@@ -39,6 +40,9 @@ fn start(dir: &tempfile::TempDir, lake: &stores::Lake) -> Engine {
         };
         let shared = lake.clone();
         tokio::spawn(async move { run_executor(executor, &shared).await });
+    }
+    while tokio::net::TcpStream::connect(scheduler).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Engine::Ballista(scheduler.to_string())
 }
@@ -80,7 +84,7 @@ async fn a_cluster_counts_and_compares_as_this_process_does() {
     let lake_dir = tempfile::tempdir().expect("a folder");
     let (mut here, mut there) = (counting(&lake_dir).await, counting(&lake_dir).await);
     let store = stores::Lake::at(format!("file://{}", lake_dir.path().display()));
-    let engine = start(&dir, &store);
+    let engine = start(&dir, &store).await;
     let table = Lake::open(&store).await.expect("a lake").events().await.expect("its events");
     let tenant = tenant();
     let elsewhere = Recount::new(&engine, &table, &tenant).await.expect("a cluster");
@@ -118,7 +122,7 @@ async fn many_users_and_hours_in_two_days_are_the_same_on_a_cluster() {
     };
     let messages: Vec<_> = (0..6000).map(message).collect();
     archive_messages(&store, TOPIC, &messages).await;
-    let engine = start(&dir, &store);
+    let engine = start(&dir, &store).await;
     let table = Lake::open(&store).await.expect("a lake").events().await.expect("its events");
     let local = Recount::new(&Engine::Local, &table, &tenant).await.expect("readable");
     let elsewhere = Recount::new(&engine, &table, &tenant).await.expect("a cluster");

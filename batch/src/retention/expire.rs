@@ -32,6 +32,8 @@ use crate::settle::Store;
 
 /// How often a commit is tried again after another writer was faster.
 const ATTEMPTS: u32 = 10;
+/// What others append meanwhile is no conflict: nothing of it is removed.
+const COMMIT_RETRIES: usize = 15;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What an expiry works on.
@@ -136,7 +138,7 @@ pub(super) async fn expire_table(
     record::write(objects, name, &Record { before, at: request.now, offsets }).await?;
     let properties = CommitProperties::default()
         .with_application_transaction(Transaction::new(EXPIRED_ID, number_of(before)))
-        .with_max_retries(0);
+        .with_max_retries(COMMIT_RETRIES);
     let operation = DeltaOperation::Delete { predicate: Some(format!("event_date < '{before}'")) };
     let snapshot = table.snapshot().map_err(failed)?;
     let committed = CommitBuilder::from(properties)

@@ -1,7 +1,7 @@
 //! The recount on a cluster: a scheduler and two executors as processes of their own give what one process gives, digit by
 //! digit, also when one of them is killed in the middle of it.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ fn free_address() -> Result<String> {
 }
 
 impl Cluster {
-    fn start(world: &World) -> Result<Self> {
+    async fn start(world: &World) -> Result<Self> {
         let address = free_address()?;
         let folder = world.config().with_file_name("cluster");
         std::fs::create_dir_all(&folder)?;
@@ -59,6 +59,7 @@ impl Cluster {
         for _ in 0..2 {
             cluster.add(world)?;
         }
+        until("the scheduler", PATIENCE, || async { Ok(TcpStream::connect(&cluster.address).is_ok()) }).await?;
         Ok(cluster)
     }
 
@@ -172,7 +173,7 @@ async fn a_cluster_settles_what_one_process_settles() -> Result<()> {
     let world = World::with_neighbours(&Stack::shared()?, TUNING, &["b"])?;
     let _parts = [world.start("speed")?, world.start("archive")?];
     fill(&world, 0x5eed_4501, 3_000).await?;
-    let cluster = Cluster::start(&world)?;
+    let cluster = Cluster::start(&world).await?;
     let engine = cluster.engine();
     let elsewhere = settle(&world, &["--engine", &engine])?;
     let found = contents(&world, &world.clickhouse.database).await?;
@@ -220,7 +221,7 @@ async fn an_executor_that_is_killed_changes_no_number() -> Result<()> {
     let calm = world.config().with_file_name("calm.toml");
     let text = std::fs::read_to_string(world.config())?;
     std::fs::write(&calm, text.replace(&world.clickhouse.database, &calm_database))?;
-    let mut cluster = Cluster::start(&world)?;
+    let mut cluster = Cluster::start(&world).await?;
     let engine = cluster.engine();
     let started = Instant::now();
     settle(&world, &["--engine", &engine])?;
@@ -272,7 +273,7 @@ async fn executors_read_a_lake_on_s3_and_without_them_it_can_be_tried_again() ->
     let nobody = format!("ballista://{}", free_address()?);
     let away = world.run(&["nightly", "--engine", &nobody])?;
     ensure!(away.code == 75, "exit {}: {}", away.code, away.log);
-    let cluster = Cluster::start(&world)?;
+    let cluster = Cluster::start(&world).await?;
     settle(&world, &["--engine", &cluster.engine()])?;
     let found = contents(&world, &world.clickhouse.database).await?;
     settle(&world, &["--full"])?;
