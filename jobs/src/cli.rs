@@ -181,7 +181,7 @@ impl Command {
             Command::Quota(arguments) => Box::pin(people::quota(&settings, arguments)).await,
             Command::Demo(arguments) => Box::pin(demo::run(settings, arguments, shutdown)).await,
             Command::Load(arguments) => load::run(&settings, arguments, shutdown).await,
-            Command::Bench(arguments) => bench::run(settings, arguments, shutdown).await,
+            Command::Bench(arguments) => Box::pin(bench::run(settings, arguments, shutdown)).await,
             Command::Key { .. } => unreachable!("handled above, before the configuration is read"),
         }
     }
