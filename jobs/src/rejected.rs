@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use reckon_batch::rejects::{Reject, rejects};
 use reckon_schemas::event::{Rejection, Source};
 use reckon_schemas::ids::TenantId;
-use reckon_speed::collect::{Config, Corrected, ReplayError, replay};
+use reckon_speed::collect::{Corrected, ReplayError, replay};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -149,8 +149,8 @@ pub(crate) async fn replay_rejected(settings: &Settings, arguments: ReplayArgume
         say(&json!({ "sent": 0, "accepted": 0, "rejected": [] }).to_string());
         return Err(Exit::NothingToDo);
     }
-    let config = Config { kafka: settings.kafka.clone(), catalog, tuning: settings.collect.clone() };
-    let outcome = replay(&config, &arguments.tenant, &items).await.map_err(|error| match error {
+    let sent = replay(&settings.kafka, &settings.collect, &arguments.tenant, &items).await;
+    let outcome = sent.map_err(|error| match error {
         ReplayError::Unwritten => Exit::Retryable(error.into()),
         ReplayError::Configuration(_) => wrong(error.to_string()),
     })?;

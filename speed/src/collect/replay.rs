@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use reckon_schemas::event::{EventDraft, Rejection, Source};
 use reckon_schemas::ids::TenantId;
+use reckon_schemas::stores::Kafka;
 use reckon_schemas::time::EventTime;
 
 use super::enrich::{Client, Enricher};
 use super::intake::{self, Item, Origin};
 use super::producer::EventLog;
 use super::trace::TraceContext;
-use super::{Config, Error, native, segment};
+use super::{Error, Tuning, native, segment};
 
 /// As many at once as a request brings.
 const ITEMS_MAX: usize = 500;
@@ -44,12 +45,13 @@ pub enum ReplayError {
 /// # Errors
 /// [`ReplayError`].
 pub async fn replay(
-    config: &Config,
+    kafka: &Kafka,
+    tuning: &Tuning,
     tenant: &TenantId,
     items: &[Corrected],
 ) -> Result<Vec<Option<Rejection>>, ReplayError> {
-    let enricher = Enricher::open(&config.tuning)?;
-    let log = EventLog::open(&config.kafka, &config.tuning)?;
+    let enricher = Enricher::open(tuning)?;
+    let log = EventLog::open(kafka, tuning)?;
     let trace = TraceContext::new();
     let mut outcome = Vec::with_capacity(items.len());
     for items in items.chunks(ITEMS_MAX) {

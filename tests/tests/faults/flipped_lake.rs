@@ -48,7 +48,6 @@ async fn a_flipped_bit_in_the_lake_never_becomes_a_number() -> Result<()> {
     let settled = contents(&books).await?;
     ensure!(settled.len() > 5, "{rows}");
 
-    eprintln!("seed {SEED}");
     let mut random = StdRng::seed_from_u64(SEED);
     let files = files(&books.world)?;
     for _ in 0..FLIPS {
@@ -58,7 +57,7 @@ async fn a_flipped_bit_in_the_lake_never_becomes_a_number() -> Result<()> {
         flip(file, byte, bit)?;
         let finished = books.world.run(&["nightly", "--full"])?;
         let name = file.file_name().context("a name")?.to_string_lossy();
-        let place = format!("byte {byte} bit {bit} of {name}: exit {}\n{}", finished.code, finished.log);
+        let place = format!("seed {SEED}, byte {byte} bit {bit} of {name}: exit {}\n{}", finished.code, finished.log);
         ensure!(finished.code == 22, "{place}");
         ensure!(finished.log.contains(&*name) && finished.log.contains("reckon archive --again"), "{place}");
         ensure!(contents(&books).await? == settled, "{place}");
