@@ -30,6 +30,7 @@
 //! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
 //! | `backfills` | batch | one row per day that a rollup was filled for after the day was settled, written last: it makes the run's cells of that rollup visible beside the run that settled the day |
 //! | `backfills_current` | (view) | those that add to the newest settlement of their day |
+//! | `horizons`, `cells` | (views) | the instant up to which a tenant is settled; every cell by the layer that answers for its window, for tools that speak SQL |
 //! | `settlements_current`, `settled_cells` | (views) | the newest settlement of each day, and the cells it makes visible |
 
 use crate::window::{Grain, PerGrain};
@@ -68,6 +69,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 14, name: "settled_tops", sql: include_str!("../sql/0014_settled_tops.sql") },
     Migration { version: 16, name: "backfills", sql: include_str!("../sql/0016_backfills.sql") },
     Migration { version: 17, name: "speed_plans", sql: include_str!("../sql/0017_speed_plans.sql") },
+    Migration { version: 25, name: "merged", sql: include_str!("../sql/0025_merged.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

@@ -33,11 +33,13 @@ pub enum Source {
     Native,
     /// Segment's HTTP tracking API.
     Segment,
+    /// CloudEvents over HTTP.
+    CloudEvents,
 }
 
 impl Source {
     /// Every door.
-    pub const ALL: [Source; 2] = [Source::Native, Source::Segment];
+    pub const ALL: [Source; 3] = [Source::Native, Source::Segment, Source::CloudEvents];
 
     /// The name used in every format.
     #[must_use]
@@ -45,6 +47,7 @@ impl Source {
         match self {
             Source::Native => "native",
             Source::Segment => "segment",
+            Source::CloudEvents => "cloud_events",
         }
     }
 }

@@ -18,6 +18,7 @@ mod merge;
 mod problem;
 mod query;
 mod reconciliation;
+mod records;
 mod routes;
 mod stores;
 mod table;

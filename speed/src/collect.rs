@@ -2,10 +2,12 @@
 //! after the log has them.
 
 mod body;
+mod cloud_events;
 mod credentials;
 mod enrich;
 mod intake;
 mod native;
+mod nested;
 mod problem;
 mod producer;
 mod quota;
@@ -74,10 +76,11 @@ pub enum Error {
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let Config { kafka, catalog, keys, tuning } = config;
     let enricher = Enricher::open(&tuning)?;
+    let origins = routes::allowed_origins(&tuning.cors_origins)?;
     let log = Arc::new(EventLog::open(&kafka, &tuning)?);
     let watch = tokio::spawn(log.clone().watch(tuning.probe_interval, shutdown.clone()));
     let intake = Arc::new(Intake::new(Doors { catalog, book: keys }, log.clone(), enricher, tuning.clone()));
-    server::serve(listener, routes::router(intake), &tuning, shutdown).await;
+    server::serve(listener, routes::router(intake, origins), &tuning, shutdown).await;
     watch.abort();
     log.flush(FLUSH_TIME_MAX).await;
     Ok(())

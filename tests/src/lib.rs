@@ -27,7 +27,10 @@ pub use process::Process;
 pub use stack::{Service, Stack};
 pub use world::{Member, World};
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 /// Asks until the answer is yes.
 ///
@@ -49,4 +52,19 @@ pub async fn until<F: Future<Output = anyhow::Result<bool>>>(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     anyhow::bail!("waited {limit:?} in vain for {what}{last_error}")
+}
+
+/// The interpreter that has what `deploy/local/install --with-tests` installed.
+///
+/// # Errors
+/// It is not there.
+pub fn python() -> anyhow::Result<PathBuf> {
+    let cache = std::env::var_os("RECKON_CACHE").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+        home.map(|cache| cache.join("reckon"))
+    });
+    let python = cache.context("no folder for caches")?.join("test-venv/bin/python");
+    anyhow::ensure!(python.exists(), "{} is missing: run deploy/local/install --with-tests", python.display());
+    Ok(python)
 }

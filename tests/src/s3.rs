@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::stores;
 use serde_json::Value;
 
+pub use crate::python;
 use crate::stack::repository;
 
 const BUCKET: &str = "lake";
@@ -36,18 +36,6 @@ impl Fault {
             Fault::Lost => "lost",
         }
     }
-}
-
-/// What `deploy/local/install --with-tests` installed.
-pub fn python() -> Result<PathBuf> {
-    let cache = std::env::var_os("RECKON_CACHE").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-        home.map(|cache| cache.join("reckon"))
-    });
-    let python = cache.context("no folder for caches")?.join("test-venv/bin/python");
-    ensure!(python.exists(), "{} is missing: run deploy/local/install --with-tests", python.display());
-    Ok(python)
 }
 
 impl S3 {

@@ -20,8 +20,12 @@ mod expire;
 mod incremental;
 #[path = "contracts/later_catalog.rs"]
 mod later_catalog;
+#[path = "contracts/libraries.rs"]
+mod libraries;
 #[path = "contracts/lineage.rs"]
 mod lineage;
+#[path = "contracts/openapi.rs"]
+mod openapi;
 #[path = "contracts/raw.rs"]
 mod raw;
 #[path = "contracts/rejected.rs"]

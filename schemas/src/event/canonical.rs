@@ -32,8 +32,7 @@ pub(super) fn read(message: &[u8]) -> Option<Event<'_>> {
     let money = if walk.pass(",\"money\":").is_some() { Some(walk.money()?) } else { None };
     let properties = if walk.pass(",\"properties\":{").is_some() { walk.properties()? } else { Properties::new() };
     walk.pass(",\"source\":\"")?;
-    let source =
-        if walk.pass("native").is_some() { Source::Native } else { walk.pass("segment").map(|()| Source::Segment)? };
+    let source = Source::ALL.into_iter().find(|source| walk.pass(source.name()).is_some())?;
     walk.pass("\"}")?;
     let version = EVENT_VERSION;
     let event = Event { version, tenant, id, name, occurred_at, received_at, user, money, properties, source };

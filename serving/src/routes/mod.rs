@@ -6,9 +6,11 @@ mod api;
 mod body;
 mod dashboards;
 mod funnels;
+mod grafana;
 mod openapi;
 mod page;
 mod questions;
+mod records;
 mod session;
 mod users;
 
@@ -74,6 +76,8 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .merge(session::router())
         .merge(users::router())
         .merge(dashboards::router())
+        .merge(grafana::router())
+        .merge(records::router())
         .merge(openapi::router(extra))
         .merge(page::router())
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))

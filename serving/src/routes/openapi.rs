@@ -7,7 +7,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, accounts, api, dashboards, funnels, questions, session, users};
+use super::{App, accounts, api, dashboards, funnels, grafana, questions, records, session, users};
 
 /// What a session's cookie is called where it goes over HTTPS only.
 const SESSION_COOKIE: &str = "__Host-reckon";
@@ -20,7 +20,10 @@ const SESSION_COOKIE: &str = "__Host-reckon";
     ),
     paths(api::query, funnels::funnels, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
     modifiers(&ReadKey),
-    tags((name = "read", description = "Ask for numbers"), (name = "operate", description = "For probes"))
+    tags(
+        (name = "read", description = "Ask for numbers"),
+        (name = "operate", description = "For probes")
+    )
 )]
 struct Description;
 
@@ -42,12 +45,16 @@ impl Modify for ReadKey {
 /// The document of everything that can be asked for here, and of `extra` interfaces beside it.
 pub(crate) fn document(extra: Vec<Document>) -> Document {
     let mut document = Description::openapi();
-    document.merge(questions::Description::openapi());
-    document.merge(accounts::Description::openapi());
-    document.merge(session::Description::openapi());
-    document.merge(users::Description::openapi());
-    document.merge(dashboards::Description::openapi());
-    for other in extra {
+    let rooms = [
+        questions::Description::openapi(),
+        grafana::Description::openapi(),
+        records::Description::openapi(),
+        accounts::Description::openapi(),
+        session::Description::openapi(),
+        users::Description::openapi(),
+        dashboards::Description::openapi(),
+    ];
+    for other in rooms.into_iter().chain(extra) {
         document.merge(other);
     }
     document

@@ -1,4 +1,4 @@
-//! The page, compiled into the binary.
+//! The page and the client library for browsers, compiled into the binary.
 
 use axum::Router;
 use axum::extract::Path;
@@ -14,6 +14,9 @@ use crate::problem::Problem;
 #[folder = "ui/dist"]
 #[allow_missing = true]
 struct Built;
+
+/// Where the client library for browsers is.
+const SDK: &str = "sdk/";
 
 const NOT_BUILT: &str = "The page was not built into this binary: run `make ui` and build it again.\n\
                          The interface works all the same, see /docs.\n";
@@ -39,5 +42,10 @@ fn file(path: &str) -> Response {
     // The bundler names its files after their content, the page itself keeps its name.
     let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static(cache))];
-    (headers, file.data).into_response()
+    let mut response = (headers, file.data).into_response();
+    if path.starts_with(SDK) {
+        // The library is for other sites' pages; it is the same for everybody.
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+    response
 }

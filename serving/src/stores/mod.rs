@@ -8,6 +8,7 @@ pub(crate) mod progress;
 pub(crate) mod raw;
 pub(crate) mod raw_funnel;
 pub(crate) mod reconciliation;
+mod records;
 pub(crate) mod redis;
 pub(crate) mod settlements;
 pub(crate) mod tops;

@@ -1,5 +1,6 @@
 //! `POST /v1/events`: one object, an array, or one object a line.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reckon_schemas::event::{EventDraft, Rejection, Source, limits};
 use reckon_schemas::time::EventTime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -19,6 +20,9 @@ use super::credentials;
 use super::intake::{self, Intake, Item, Origin};
 use super::problem::{Problem, ProblemDetails};
 use super::trace::TraceContext;
+
+/// As much as browsers let a page send while it is being left.
+const BEACON_BYTES_MAX: usize = 64 * 1024;
 
 /// The answer to a request whose items were all read: written to the log, or refused one by one.
 #[derive(Serialize, ToSchema)]
@@ -40,10 +44,17 @@ pub(crate) struct RejectedItem {
     reason: String,
 }
 
+impl From<(usize, Rejection)> for RejectedItem {
+    fn from((index, Rejection { field, reason }): (usize, Rejection)) -> Self {
+        Self { index, field, reason }
+    }
+}
+
 /// Send events.
 ///
 /// The body is one event, an array of events, or one event a line (`application/x-ndjson`), plain or compressed with
-/// gzip or zstd. The answer comes after the log's acknowledgement: what is accepted is never lost. Sending the same
+/// gzip or zstd. A body `{"write_key": …, "events": […]}` of at most 64 KB, with any content type, needs no header: that
+/// is what `navigator.sendBeacon` can send. The answer comes after the log's acknowledgement: what is accepted is never lost. Sending the same
 /// request again is safe, since an `event_id` is counted once.
 #[utoipa::path(
     post,
@@ -80,27 +91,55 @@ pub(crate) async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
-    let tenant = &credentials::tenant_of(&intake.doors, credentials::bearer_key(&headers))?.id;
+    let by_header = credentials::bearer_key(&headers);
+    let by_header = by_header.map(|key| credentials::tenant_of(&intake.doors, Some(key))).transpose()?;
+    // Nobody has to be let in for reading a body without a key, so it is not much of one.
+    let bytes_max = if by_header.is_some() { intake.tuning.body_bytes_max } else { BEACON_BYTES_MAX };
     let body_limits = BodyLimits {
-        bytes_max: intake.tuning.body_bytes_max,
-        decompressed_bytes_max: intake.tuning.decompressed_bytes_max,
+        bytes_max,
+        decompressed_bytes_max: if by_header.is_some() { intake.tuning.decompressed_bytes_max } else { bytes_max },
         read_timeout: intake.tuning.body_read_timeout,
     };
     let body: Bytes = intake.body_memory.read(&headers, body, body_limits).await?;
+    let events_max = intake.tuning.events_per_request_max;
+    let (tenant, items) = match by_header {
+        Some(tenant) => (tenant, split(&body, is_ndjson(&headers), events_max)?),
+        None => {
+            let beacon = Beacon::parse(&body)?;
+            (credentials::tenant_of(&intake.doors, Some(&beacon.write_key))?, beacon.items(events_max)?)
+        }
+    };
+    let tenant = &tenant.id;
     let client = intake.enricher.client(&headers, peer);
     let origin =
         Origin { tenant, source: Source::Native, received_at, traceparent: trace.traceparent(), client: &client };
-    let sorted = {
-        let items = split(&body, is_ndjson(&headers), intake.tuning.events_per_request_max)?;
-        intake.admit(tenant, items.len())?;
-        intake::sort(items.into_iter().map(|raw| Item { raw, draft: read(raw) }), &origin, |name| name)
-    };
+    intake.admit(tenant, items.len())?;
+    let sorted = intake::sort(items.into_iter().map(|raw| Item { raw, draft: read(raw) }), &origin, |name| name);
     // While the log is waited for, the request takes no more memory than its receipt.
     drop(body);
     intake.write(&sorted, &origin).await?;
-    let rejected = sorted.rejected.into_iter();
-    let rejected = rejected.map(|(index, Rejection { field, reason })| RejectedItem { index, field, reason }).collect();
+    let rejected = sorted.rejected.into_iter().map(RejectedItem::from).collect();
     Ok((StatusCode::ACCEPTED, Json(Receipt { accepted: sorted.accepted, rejected })).into_response())
+}
+
+/// What a page sends while it is being left: `navigator.sendBeacon` can set no headers, so the key is in the body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beacon<'a> {
+    #[serde(borrow)]
+    write_key: Cow<'a, str>,
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+impl<'a> Beacon<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, Problem> {
+        serde_json::from_slice(body).map_err(|_| Problem::unauthorized("send a write key"))
+    }
+
+    fn items(&self, events_max: u32) -> Result<Vec<&'a [u8]>, Problem> {
+        bounded(self.events.iter().map(|item| item.get().as_bytes()).collect(), events_max)
+    }
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -128,6 +167,10 @@ fn split(body: &[u8], ndjson: bool, events_max: u32) -> Result<Vec<&[u8]>, Probl
         },
         Some(_) => return Err(Problem::bad_request("the body is neither an object, nor an array, nor NDJSON")),
     };
+    bounded(items, events_max)
+}
+
+fn bounded(items: Vec<&[u8]>, events_max: u32) -> Result<Vec<&[u8]>, Problem> {
     if u32::try_from(items.len()).is_ok_and(|events| events <= events_max) {
         Ok(items)
     } else {
@@ -184,6 +227,18 @@ mod tests {
         assert_eq!(counts(b"[]", false), Ok((0, 0)));
         for ndjson in [false, true] {
             assert_eq!(counts(format!("{GOOD}\r\n\n{GOOD}\n").as_bytes(), ndjson), Ok((2, 0)));
+        }
+    }
+
+    #[test]
+    fn a_beacon_brings_its_key_along() {
+        let body = format!(r#"{{"write_key":"rk_1_2","events":[{GOOD},7]}}"#);
+        let beacon = Beacon::parse(body.as_bytes()).expect("readable");
+        assert_eq!((&*beacon.write_key, beacon.items(2).map(|items| items.len())), ("rk_1_2", Ok(2)));
+        assert_eq!(beacon.items(1).map_err(|problem| problem.status()), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        for body in ["", GOOD, "[]", r#"{"write_key":"x"}"#, r#"{"write_key":"x","events":[],"more":1}"#] {
+            let refused = Beacon::parse(body.as_bytes()).map(|_| ()).map_err(|problem| problem.status());
+            assert_eq!(refused, Err(StatusCode::UNAUTHORIZED), "{body}");
         }
     }
 

@@ -59,6 +59,16 @@ impl Problem {
         self
     }
 
+    /// What the client reads.
+    pub(crate) fn details(&self) -> ProblemDetails {
+        ProblemDetails {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
@@ -67,13 +77,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let details = ProblemDetails {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: self.detail,
-        };
-        let body = serde_json::to_vec(&details).expect("only text and a number");
+        let body = serde_json::to_vec(&self.details()).expect("only text and a number");
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up: a client that comes back earlier is sent away again.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,14 +18,18 @@ use utoipa_axum::routes;
 
 use super::intake::Intake;
 use super::problem::{Problem, ProblemDetails};
-use super::{native, segment, trace, unread};
+use super::{Error, cloud_events, native, segment, trace, unread};
+
+/// How long a browser may remember that it may send: the longest that any of them does.
+const PREFLIGHT_AGE_MAX: Duration = Duration::from_secs(2 * 3600);
 
 #[derive(OpenApi)]
 #[openapi(
     modifiers(&WriteKeys),
     tags(
         (name = "collect", description = "Sending events"),
-        (name = "segment", description = "Segment's HTTP tracking API, for its client libraries")
+        (name = "segment", description = "Segment's HTTP tracking API, for its client libraries"),
+        (name = "cloudevents", description = "CloudEvents over HTTP 1.0.2, as usage meters speak it")
     )
 )]
 struct Description;
@@ -40,8 +45,8 @@ impl Modify for WriteKeys {
     }
 }
 
-/// The collector's routes.
-pub(crate) fn router(intake: Arc<Intake>) -> Router {
+/// The collector's routes. Pages of `origins` may send events; keys are in headers, never in cookies.
+pub(crate) fn router(intake: Arc<Intake>, origins: AllowOrigin) -> Router {
     let (described, _) = described().split_for_parts();
     let mut router = described;
     for kind in ["identify", "page", "screen", "group", "alias"] {
@@ -53,9 +58,37 @@ pub(crate) fn router(intake: Arc<Intake>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
         .with_state(intake)
+        .layer(cors(origins))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(unread::discard))
         .layer(middleware::from_fn(trace::correlate))
+}
+
+fn cors(origins: AllowOrigin) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(PREFLIGHT_AGE_MAX)
+}
+
+/// The origins of the configuration.
+///
+/// # Errors
+/// [`Error::Configuration`] names the one that is none.
+pub(crate) fn allowed_origins(origins: &[String]) -> Result<AllowOrigin, Error> {
+    if origins.iter().any(|origin| origin == "*") {
+        return Ok(AllowOrigin::any());
+    }
+    let parsed = origins.iter().map(|origin| {
+        let is_origin = origin.contains("://") && !origin.ends_with('/');
+        origin.parse::<HeaderValue>().ok().filter(|_| is_origin).ok_or_else(|| Error::Configuration {
+            key: "collect.cors_origins",
+            reason: format!("`{origin}` is not an origin such as `https://shop.example`, without a path"),
+        })
+    });
+    Ok(AllowOrigin::list(parsed.collect::<Result<Vec<_>, Error>>()?))
 }
 
 /// The description of these routes.
@@ -68,6 +101,7 @@ fn described() -> OpenApiRouter<Arc<Intake>> {
         .routes(routes!(native::post_events))
         .routes(routes!(segment::post_message))
         .routes(routes!(segment::post_batch))
+        .routes(routes!(cloud_events::post_cloud_events))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
 }
@@ -110,7 +144,7 @@ mod tests {
     #[test]
     fn the_description_has_every_door() {
         let openapi = openapi();
-        for path in ["/v1/events", "/v1/track", "/v1/batch", "/healthz", "/readyz"] {
+        for path in ["/v1/events", "/v1/track", "/v1/batch", "/v1/cloudevents", "/healthz", "/readyz"] {
             assert!(openapi.paths.paths.contains_key(path), "{path}");
         }
         let components = openapi.components.expect("schemas");

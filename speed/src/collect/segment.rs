@@ -4,7 +4,6 @@
 //! such items are kept with their reasons and can be asked for. Only what the libraries should send again is an error.
 
 mod message;
-mod properties;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

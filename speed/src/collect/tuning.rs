@@ -41,6 +41,9 @@ pub struct Tuning {
     /// How often the log is asked whether it is there.
     #[serde(with = "humantime_serde")]
     pub probe_interval: Duration,
+    /// The origins whose pages may send events, e.g. `https://shop.example`; `*` for all. None by default: browsers ask
+    /// before they send, and are refused.
+    pub cors_origins: Vec<String>,
     /// A header in which a proxy gives the client's country, e.g. `cf-ipcountry`. Only for a proxy that always sets it.
     pub country_header: Option<String>,
     /// A MaxMind file (`.mmdb`) of countries or cities, to look the client's address up in.
@@ -66,6 +69,7 @@ impl Default for Tuning {
             queue_messages_max: 100_000,
             queue_bytes_max: 128 << 20,
             probe_interval: Duration::from_secs(2),
+            cors_origins: Vec::new(),
             country_header: None,
             geoip_file: None,
             client_address_header: None,

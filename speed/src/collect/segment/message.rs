@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::super::enrich::{Client, Enricher};
-use super::properties::{self, Flat};
+use super::super::nested::{self, Flat};
 
 const MINUTE_US: i64 = 60 * MICROS_PER_SECOND;
 
@@ -134,7 +134,7 @@ impl<'a> Message<'a> {
         for (field, raw) in [("properties", self.properties), ("traits", self.traits)] {
             raw.map_or(Ok(()), |raw| flat.add_object(field, "", raw))?;
         }
-        let money = self.properties.map_or(Ok(None), properties::money)?;
+        let money = self.properties.map_or(Ok(None), |raw| nested::money("properties", raw))?;
         let named = [
             ("name", self.name),
             ("category", self.category),

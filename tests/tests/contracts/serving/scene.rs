@@ -269,6 +269,14 @@ impl Node {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// Asks with a body; the status, and the answer's body as JSON.
+    pub(super) async fn post_to(&self, key: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.http.post(format!("{}{path}", self.url)).bearer_auth(key).json(body).send().await?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
     /// Opens a stream.
     pub(super) async fn open(&self, key: &str, path: &str, last: Option<&str>) -> Result<reqwest::Response> {
         let mut request = self.http.get(format!("{}{path}", self.url)).bearer_auth(key);

@@ -1,4 +1,4 @@
-//! Segment's nested properties as flat ones, and the money among them.
+//! Nested properties, as Segment's and CloudEvents' libraries send them, as flat ones, and the money among them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ const LEFT_OUT: &str = "properties_left_out";
 /// Libraries send what they know, without knowing the bounds of a property. An event is not refused for that: what is
 /// too long, too deep or too much is left out, and `properties_left_out` says how many there were.
 #[derive(Debug, Default)]
-pub(super) struct Flat {
+pub(crate) struct Flat {
     properties: Properties<'static>,
     left_out: usize,
 }
 
 impl Flat {
     /// Adds the members of an object, their names behind a prefix. `field` is how an error calls the object.
-    pub(super) fn add_object(&mut self, field: &str, prefix: &str, raw: &RawValue) -> Result<(), Rejection> {
+    pub(crate) fn add_object(&mut self, field: &str, prefix: &str, raw: &RawValue) -> Result<(), Rejection> {
         match raw.get().as_bytes().first() {
             Some(b'{') => self.add_members(prefix, raw, DEPTH_MAX),
             Some(b'n') => Ok(()),
@@ -35,12 +35,12 @@ impl Flat {
     }
 
     /// Adds one value, which may be an object.
-    pub(super) fn add(&mut self, name: &str, raw: &RawValue) -> Result<(), Rejection> {
+    pub(crate) fn add(&mut self, name: &str, raw: &RawValue) -> Result<(), Rejection> {
         self.add_value(name.to_owned(), raw, DEPTH_MAX)
     }
 
     /// The properties, with the number of those that are missing.
-    pub(super) fn into_properties(mut self) -> Properties<'static> {
+    pub(crate) fn into_properties(mut self) -> Properties<'static> {
         if self.left_out > 0 {
             self.properties.insert(LEFT_OUT, self.left_out.to_string());
         }
@@ -101,12 +101,12 @@ struct Worth<'a> {
 
 /// The money of an event: `revenue`, in US dollars if no currency is given, as Segment specifies; otherwise `value`,
 /// which is money only if a currency is given. It is read from the members themselves: unlike a property it is never
-/// left out.
-pub(super) fn money(properties: &RawValue) -> Result<Option<Money>, Rejection> {
+/// left out. `field` is how an error calls the object.
+pub(crate) fn money(field: &str, properties: &RawValue) -> Result<Option<Money>, Rejection> {
     if !properties.get().starts_with('{') {
         return Ok(None);
     }
-    let unreadable = |error: serde_json::Error| Rejection::new("properties", error.to_string());
+    let unreadable = |error: serde_json::Error| Rejection::new(field, error.to_string());
     let Worth { revenue, value, currency } = serde_json::from_str(properties.get()).map_err(unreadable)?;
     let currency = currency.filter(|code| !code.is_empty()).map(|code| code.to_ascii_uppercase());
     let (name, amount, currency) = match (revenue, value, currency) {
@@ -114,7 +114,7 @@ pub(super) fn money(properties: &RawValue) -> Result<Option<Money>, Rejection> {
         (None, Some(value), Some(currency)) => ("value", value, currency),
         (None, _, _) => return Ok(None),
     };
-    let wrong = |name: &str, reason: String| Rejection::new(format!("properties.{name}"), reason);
+    let wrong = |name: &str, reason: String| Rejection::new(format!("{field}.{name}"), reason);
     let amount: Cow<'_, str> = match amount.get() {
         quoted if quoted.starts_with('"') => {
             Cow::Owned(serde_json::from_str(quoted).map_err(|error| wrong(name, error.to_string()))?)
@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn money_is_read_from_the_numbers_own_text() {
         let text_of = |text: &str| {
-            money(serde_json::from_str(text).expect("JSON")).map(|money| money.map(|money| money.to_string()))
+            money("properties", serde_json::from_str(text).expect("JSON"))
+                .map(|money| money.map(|money| money.to_string()))
         };
         for (text, expected) in [
             (r#"{"revenue":0.1}"#, Some("0.10 USD")),

@@ -1,0 +1,47 @@
+//! A property-based client reads the OpenAPI document and asks everything that it describes, and what it forbids.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use reckon_tests::{Stack, World, python};
+
+/// Streams do not end, so a client that waits for their end cannot judge them.
+const STREAMS: &str = "/live|/ws";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_that_the_document_allows_breaks_a_server() -> Result<()> {
+    let world = World::new(&Stack::shared()?)?;
+    let _collector = world.start_collector().await?;
+    let _serving = world.start_serving().await?;
+    let sent = [("--include-tag", "collect"), ("--include-tag", "segment"), ("--include-tag", "cloudevents")];
+    judge(&world, world.collect_port, &world.write_key, &sent)?;
+    let asked = [
+        ("--exclude-tag", "collect"),
+        ("--exclude-tag", "segment"),
+        ("--exclude-tag", "cloudevents"),
+        ("--exclude-path-regex", STREAMS),
+    ];
+    judge(&world, world.serve_port, &world.read_key, &asked)
+}
+
+/// Runs the client against one listener; what it found is in the error.
+fn judge(world: &World, port: u16, key: &str, filters: &[(&str, &str)]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let client = python()?.with_file_name("schemathesis");
+    let output = Command::new(client)
+        .current_dir(folder.path())
+        .arg("run")
+        .arg(format!("http://127.0.0.1:{}/openapi.json", world.serve_port))
+        .args(["--url", &format!("http://127.0.0.1:{port}")])
+        .args(["--header", &format!("Authorization: Bearer {key}")])
+        .args(["--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "30", "--seed", "20260307"])
+        .args(["--workers", "2", "--rate-limit", "45/s", "--continue-on-failure", "--no-color"])
+        .args(filters.iter().flat_map(|(option, value)| [option, value]))
+        .output()
+        .context("schemathesis: run deploy/local/install --with-tests")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(!said.contains("Empty test suite") && said.contains("passed"), "nothing was asked:\n{said}");
+    Ok(())
+}
