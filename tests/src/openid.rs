@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::s3::python;
+use crate::python;
 use crate::stack::repository;
 
 /// A running provider. Gone when dropped.

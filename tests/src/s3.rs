@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use reckon_schemas::stores;
 use serde_json::Value;
 
-pub use crate::python;
+use crate::python;
 use crate::stack::repository;
 
 const BUCKET: &str = "lake";

@@ -92,7 +92,7 @@ pub(crate) async fn post_cloud_events(
     let sorted = {
         let items = items(&headers, &body, intake.tuning.events_per_request_max)?;
         intake.admit(tenant, items.len())?;
-        let items = items.iter().map(|text| Item { raw: text.as_bytes(), draft: bounded(text, received_at) });
+        let items = items.iter().map(|text| Item { raw: text.as_bytes(), draft: read(text, received_at) });
         intake::sort(items, &origin, attribute_of)
     };
     drop(body);
@@ -127,7 +127,7 @@ fn items<'a>(headers: &HeaderMap, body: &'a [u8], events_max: u32) -> Result<Vec
     }
 }
 
-fn bounded(text: &str, received_at: EventTime) -> Result<reckon_schemas::event::EventDraft, Rejection> {
+pub(super) fn read(text: &str, received_at: EventTime) -> Result<reckon_schemas::event::EventDraft, Rejection> {
     if text.len() > limits::MESSAGE_BYTES_MAX {
         return Err(Rejection::new("event", format!("is larger than {} bytes", limits::MESSAGE_BYTES_MAX)));
     }
@@ -135,7 +135,7 @@ fn bounded(text: &str, received_at: EventTime) -> Result<reckon_schemas::event::
 }
 
 /// The attribute that a field of the event comes from.
-fn attribute_of(field: &str) -> &str {
+pub(super) fn attribute_of(field: &str) -> &str {
     match field {
         "event_id" => "id",
         "name" => "type",

@@ -14,7 +14,7 @@ use super::enrich::{Client, Enricher};
 use super::intake::{self, Item, Origin};
 use super::producer::EventLog;
 use super::trace::TraceContext;
-use super::{Error, Tuning, native, segment};
+use super::{Error, Tuning, cloud_events, native, segment};
 
 /// As many at once as a request brings.
 const ITEMS_MAX: usize = 500;
@@ -82,6 +82,7 @@ fn read(source: Source, item: &str, received_at: EventTime, enricher: &Enricher)
     match source {
         Source::Native => native::read(item.as_bytes()),
         Source::Segment => segment::read(item, received_at, enricher),
+        Source::CloudEvents => cloud_events::read(item, received_at),
     }
 }
 
@@ -90,5 +91,6 @@ fn name_of(source: Source) -> fn(&str) -> &str {
     match source {
         Source::Native => |field| field,
         Source::Segment => segment::client_name,
+        Source::CloudEvents => cloud_events::attribute_of,
     }
 }

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use reckon_schemas::access::{NewKey, Scope};
 use reckon_schemas::catalog::Catalog;
 use reckon_tests::stack::repository;
-use reckon_tests::{World, s3};
+use reckon_tests::{World, python};
 use serde_json::{Value, json};
 
 const SEED: u64 = 0x5eed_0200;
@@ -176,7 +176,7 @@ impl Question {
 /// Rows of key, start, events, cents, households for each question.
 fn duckdb(questions: &[Question]) -> Result<Vec<Vec<Value>>> {
     let folder = repository().join("tests/fixtures/grocer");
-    let mut child = Command::new(s3::python()?)
+    let mut child = Command::new(python()?)
         .arg(repository().join("tests/python/duckdb_answers.py"))
         .arg(folder)
         .stdin(Stdio::piped())

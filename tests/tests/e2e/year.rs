@@ -91,7 +91,7 @@ fn dataset() -> Result<PathBuf> {
 }
 
 fn by_month(file: &Path) -> Result<Vec<Month>> {
-    let python = reckon_tests::s3::python()?;
+    let python = reckon_tests::python()?;
     let counted = Command::new(python).args(["-c", BY_MONTH]).arg(file).output()?;
     ensure!(counted.status.success(), "{}", String::from_utf8_lossy(&counted.stderr));
     Ok(serde_json::from_slice(&counted.stdout)?)
