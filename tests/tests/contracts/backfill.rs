@@ -64,7 +64,7 @@ fn expected(purchases: &[Purchase]) -> BTreeMap<(String, String, String), Sums> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollup_gets_its_history_and_nothing_else_changes() -> Result<()> {
-    let (mut books, settled) = settled_without_the_rollup().await?;
+    let (books, settled) = settled_without_the_rollup().await?;
     let days = u64::try_from(Books::expected_days(&settled).len())?;
     let (before, states) = (published(&books).await?, books.states().await?);
 

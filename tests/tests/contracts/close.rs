@@ -84,11 +84,11 @@ async fn a_month_is_closed_when_its_checklist_is_done() -> Result<()> {
     let _serving = books.world.start_serving().await?;
     let answer = books.world.query("/v1/query?metric=revenue&grain=1d&from=2026-03-05&to=2026-03-20").await?;
     ensure!(answer["total"]["state"] == "closed", "{answer}");
-    assert_told(&books.world, &books.rows("changes")?).await
+    assert_listed(&books.world, &books.rows("changes")?).await
 }
 
 /// Runs, periods and changes are told over HTTP as the command line tells them.
-async fn assert_told(world: &World, changes: &[Value]) -> Result<()> {
+async fn assert_listed(world: &World, changes: &[Value]) -> Result<()> {
     let numbers = |rows: &[Value]| {
         let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let key = |row: &Value| ["rollup", "measure"].map(|name| row[name].to_string()).join(" ");
