@@ -21,7 +21,8 @@ async fn panels_are_answered_in_lines_and_tables() -> Result<()> {
     let scene = Scene::new().await?;
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
     assert_eq!(node.ask(&scene.read_key, "/v1/grafana/").await?.0, 200);
-    let ask = async |path: &str, body: &Value| node.post_to(&scene.read_key, &format!("/v1/grafana/{path}"), body).await;
+    let ask =
+        async |path: &str, body: &Value| node.post_to(&scene.read_key, &format!("/v1/grafana/{path}"), body).await;
 
     let (_, metrics) = ask("metrics", &json!({})).await?;
     assert_eq!(metrics[0]["value"], "revenue", "{metrics}");

@@ -3,8 +3,8 @@
 mod asking;
 mod comparing;
 mod formulas;
-mod heat;
 mod grafana;
+mod heat;
 mod live;
 mod noisy;
 mod numbers;
