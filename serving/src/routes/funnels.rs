@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use jiff::Timestamp;
 
 use super::App;
 use super::api::fresh;
+use super::body::Body;
 use crate::access::Reader;
 use crate::funnel::answer::FunnelAnswer;
 use crate::funnel::question::FunnelQuestion;
@@ -26,6 +26,8 @@ use crate::problem::Problem;
         (status = 400, description = "The question cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key may not read", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The question is more than may be asked", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store that has the range is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
@@ -33,9 +35,8 @@ use crate::problem::Problem;
 pub(crate) async fn funnels(
     State(app): State<App>,
     reader: Reader,
-    question: Result<Json<FunnelQuestion>, JsonRejection>,
+    Body(question): Body<FunnelQuestion>,
 ) -> Result<Response, Problem> {
-    let Json(question) = question.map_err(|rejection| Problem::unreadable_body(rejection.body_text()))?;
     let answer = app.evaluator.funnel(question, &reader.0, Timestamp::now()).await?;
     Ok(fresh(Json(answer)))
 }

@@ -49,7 +49,7 @@ async fn both_engines_count_a_funnel_as_the_oracle_does() -> Result<()> {
     let refused = raw.funnel(&json!({ "steps": [{ "event": "view" }], "within_s": 60 })).await?;
     ensure!(refused.0 == 422 && refused.1["parameter"] == "steps", "{refused:?}");
     let unreadable = raw.funnel(&json!({ "steps": 7 })).await?;
-    ensure!(unreadable.0 == 400 && unreadable.1["type"] == "invalid-body", "{unreadable:?}");
+    ensure!(unreadable.0 == 422 && unreadable.1["type"] == "invalid-body", "{unreadable:?}");
     Ok(())
 }
 
