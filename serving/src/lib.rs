@@ -118,7 +118,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
     let tenants = access.tenant_ids().cloned().collect();
-    let evaluator = Evaluator::new(stores, lake, config.raw_retention, tuning.clone());
+    let evaluator = Evaluator::new(stores, lake, config.raw_retention, config.accounts.metrics(), tuning.clone());
     // Ends with this function, also if the listener breaks.
     let stop = shutdown.child_token();
     let _stop_on_return = stop.clone().drop_guard();

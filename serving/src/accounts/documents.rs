@@ -1,11 +1,15 @@
 //! What people save: one shelf per kind, every document with a revision, so that nobody overwrites what they have not
 //! seen.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use reckon_schemas::ids::TenantId;
 use serde_json::json;
+use sqlx::AnyConnection;
 
 use super::audit::Change;
+use super::keys::next_revision;
 use super::{Accounts, Actor, Error, instant, micros};
 
 /// A kind of documents, and what is bounded about them.
@@ -19,7 +23,21 @@ pub(crate) struct Kind {
     pub(crate) bytes_max: usize,
     /// How the audit log names what is done to them: made, changed, removed.
     pub(crate) actions: [&'static str; 3],
+    /// Whether every node holds a copy of all of them.
+    pub(crate) is_copied: bool,
 }
+
+/// Documents that nodes hold copies of: their bodies, by tenant and identifier.
+pub(crate) type Copies = HashMap<String, HashMap<String, String>>;
+
+/// The kind of which nodes hold copies: a question names one like a metric of the catalog.
+pub(crate) const METRICS: Kind = Kind {
+    name: "metric",
+    count_max: 200,
+    bytes_max: 4 * 1024,
+    actions: ["metric.create", "metric.change", "metric.remove"],
+    is_copied: true,
+};
 
 /// Something saved. The body is what it was saved as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +70,20 @@ impl Accounts {
             })
             .await?;
         rows.into_iter().map(document).collect()
+    }
+
+    /// Every document that nodes hold copies of.
+    pub(super) async fn read_copies(&self) -> Result<Copies, Error> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT tenant, id, body FROM documents WHERE kind = $1")
+                .bind(METRICS.name)
+                .fetch_all(self.store().pool())
+                .await?;
+        let mut copies = Copies::new();
+        for (tenant, id, body) in rows {
+            copies.entry(tenant).or_default().insert(id, body);
+        }
+        Ok(copies)
     }
 
     /// One of them.
@@ -90,6 +122,7 @@ impl Accounts {
         self.store()
             .within(async {
                 let mut transaction = self.store().begin().await?;
+                begin(kind, &mut transaction).await?;
                 let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM documents WHERE tenant = $1 AND kind = $2")
                     .bind(tenant)
                     .bind(kind.name)
@@ -118,7 +151,14 @@ impl Accounts {
                 Ok(transaction.commit().await?)
             })
             .await?;
+        self.copy(kind).await;
         Ok(document)
+    }
+
+    async fn copy(&self, kind: Kind) {
+        if kind.is_copied {
+            self.refresh_after_change().await;
+        }
     }
 
     /// Saves another version in the place of one that was read.
@@ -143,6 +183,7 @@ impl Accounts {
         self.store()
             .within(async {
                 let mut transaction = self.store().begin().await?;
+                begin(kind, &mut transaction).await?;
                 let changed = sqlx::query(
                     "UPDATE documents SET name = $1, body = $2, revision = $3, updated_at = $4, updated_by = $5 \
                      WHERE tenant = $6 AND kind = $7 AND id = $8 AND revision = $9",
@@ -167,6 +208,7 @@ impl Accounts {
                 Ok(transaction.commit().await?)
             })
             .await?;
+        self.copy(kind).await;
         Ok(document)
     }
 
@@ -182,6 +224,7 @@ impl Accounts {
         self.store()
             .within(async {
                 let mut transaction = self.store().begin().await?;
+                begin(kind, &mut transaction).await?;
                 let removed =
                     sqlx::query("DELETE FROM documents WHERE tenant = $1 AND kind = $2 AND id = $3 AND revision = $4")
                         .bind(tenant)
@@ -197,8 +240,15 @@ impl Accounts {
                 Change { tenant, actor, action, target, detail }.record(&mut transaction).await?;
                 Ok(transaction.commit().await?)
             })
-            .await
+            .await?;
+        self.copy(kind).await;
+        Ok(())
     }
+}
+
+/// Says that copies change with this transaction, if there are any.
+async fn begin(kind: Kind, transaction: &mut AnyConnection) -> Result<(), Error> {
+    if kind.is_copied { next_revision(transaction).await } else { Ok(()) }
 }
 
 fn check(kind: Kind, body: &str) -> Result<(), Error> {

@@ -88,8 +88,10 @@ impl Accounts {
                 }
                 let book = Arc::new(self.read_keys().await?);
                 let quotas = Arc::new(self.read_quotas().await?);
+                let metrics = Arc::new(self.read_copies().await?);
                 self.book.send_if_modified(|known| replace(known, book));
                 self.quotas.send_if_modified(|known| replace(known, quotas));
+                self.metrics.send_if_modified(|known| replace(known, metrics));
                 *copied = Some(revision);
                 Ok(())
             })

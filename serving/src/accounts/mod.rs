@@ -42,6 +42,7 @@ pub struct Accounts {
     tuning: Arc<Tuning>,
     book: watch::Sender<Arc<KeyBook>>,
     quotas: watch::Sender<Arc<HashMap<TenantId, Quota>>>,
+    metrics: watch::Sender<Arc<documents::Copies>>,
     /// What the OpenID provider says about itself.
     provider: oidc::Provider,
     /// The revision that the copies are of; held while they are replaced, so that an older one never replaces a newer.
@@ -82,9 +83,9 @@ impl Accounts {
     /// [`Error::Url`].
     pub fn open(tuning: Tuning) -> Result<Self, Error> {
         let store = Store::open(&tuning)?;
-        let (book, quotas) = (watch::Sender::default(), watch::Sender::default());
+        let (book, quotas, metrics) = Default::default();
         let provider = oidc::Provider::default();
-        Ok(Self { store, tuning: Arc::new(tuning), book, quotas, provider, copied: Arc::default() })
+        Ok(Self { store, tuning: Arc::new(tuning), book, quotas, metrics, provider, copied: Arc::default() })
     }
 
     /// Makes the tables that are missing.
@@ -103,6 +104,11 @@ impl Accounts {
 
     pub(crate) fn quotas(&self) -> watch::Receiver<Arc<HashMap<TenantId, Quota>>> {
         self.quotas.subscribe()
+    }
+
+    /// The metrics that people saved, as they are now and whenever they change.
+    pub(crate) fn metrics(&self) -> watch::Receiver<Arc<documents::Copies>> {
+        self.metrics.subscribe()
     }
 
     pub(crate) fn tuning(&self) -> &Tuning {

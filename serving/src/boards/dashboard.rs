@@ -1,6 +1,5 @@
 //! Dashboards: a name and some charts.
 
-use reckon_schemas::catalog::Tenant;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +14,7 @@ pub(crate) const DASHBOARDS: Kind = Kind {
     count_max: 200,
     bytes_max: 64 * 1024,
     actions: ["dashboard.create", "dashboard.change", "dashboard.remove"],
+    is_copied: false,
 };
 
 /// The most charts on a dashboard.
@@ -35,11 +35,11 @@ pub(crate) struct Dashboard {
 }
 
 impl Dashboard {
-    /// Whether the tenant could look at this.
+    /// Whether who has these metrics could look at this.
     ///
     /// # Errors
     /// 422 that says what is wrong, and where.
-    pub(crate) fn check(&self, tenant: &Tenant) -> Result<(), Problem> {
+    pub(crate) fn check(&self, has_metric: impl Fn(&str) -> bool) -> Result<(), Problem> {
         let characters = self.name.trim().chars().count();
         if !(1..=NAME_CHARS_MAX).contains(&characters) || self.name.chars().any(char::is_control) {
             return Err(Problem::invalid_body("give a `name` of 1 to 100 characters in one line"));
@@ -47,7 +47,7 @@ impl Dashboard {
         if self.charts.len() > CHARTS_MAX {
             return Err(Problem::invalid_body(format!("a dashboard has at most {CHARTS_MAX} charts")));
         }
-        self.charts.iter().enumerate().try_for_each(|(index, chart)| chart.check(index, tenant))
+        self.charts.iter().enumerate().try_for_each(|(index, chart)| chart.check(index, &has_metric))
     }
 
     /// The name and the body that are kept.

@@ -51,7 +51,7 @@ impl Evaluator {
             let now = EventTime::from_timestamp(now);
             query.range = Range::between(now.plus_micros(-DEFAULT_SPAN_US), now.plus_micros(1));
         }
-        let moment = Moment::new(now);
+        let (moment, query) = (Moment::new(now), self.resolved(&query, tenant));
         let reads_events = self.reads_events(&query, tenant);
         self.within_limits(reads_events, Box::pin(self.heat(Asked { query: &query, tenant, moment: &moment }))).await
     }

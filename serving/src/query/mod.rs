@@ -15,6 +15,7 @@ pub(crate) mod params;
 pub(crate) mod question;
 pub(crate) mod range;
 mod reading;
+pub(crate) mod saved;
 pub(crate) mod selection;
 mod shift;
 mod solve;
@@ -32,6 +33,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use self::params::{Bounds, Query};
 use self::question::Question;
+use self::saved::Saved;
 use crate::access::meter;
 use crate::answer::Answer;
 use crate::lake::Lake;
@@ -49,6 +51,7 @@ pub(crate) struct Evaluator {
     lake: Lake,
     /// For how long raw events are kept, by the log's time.
     raw_retention: Duration,
+    saved: Saved,
     tuning: Arc<Tuning>,
     slots: Arc<Semaphore>,
     /// The places of questions that read single events, which take long: they have places of their own.
@@ -91,10 +94,10 @@ impl Moment {
 }
 
 impl Evaluator {
-    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, tuning: Arc<Tuning>) -> Self {
+    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, saved: Saved, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
-        Self { stores, lake, raw_retention, tuning, slots, event_slots, redis_is_away: Arc::default() }
+        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, redis_is_away: Arc::default() }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -106,7 +109,7 @@ impl Evaluator {
     /// # Errors
     /// What the question asks for does not exist or is too much, or ClickHouse is away.
     pub(crate) async fn answer(&self, query: &Query, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
-        let moment = Moment::new(now);
+        let (moment, query) = (Moment::new(now), &*self.resolved(query, tenant));
         // On the heap: the state of all reads of an answer is large, and live queries hold one each.
         let answered = Box::pin(self.answer_one(Asked { query, tenant, moment: &moment }, None));
         self.within_limits(self.reads_events(query, tenant), answered).await
@@ -118,9 +121,9 @@ impl Evaluator {
     /// As for [`Self::answer`].
     pub(crate) async fn ask(&self, question: &Question, tenant: &Tenant, now: Timestamp) -> Result<Answer, Problem> {
         let Some(compared) = &question.compared else { return self.answer(&question.query, tenant, now).await };
-        let moment = Moment::new(now);
-        let asked = Asked { query: &question.query, tenant, moment: &moment };
-        let reads_events = compared.queries(&question.query).iter().any(|query| self.reads_events(query, tenant));
+        let (moment, query) = (Moment::new(now), &*self.resolved(&question.query, tenant));
+        let asked = Asked { query, tenant, moment: &moment };
+        let reads_events = compared.queries(query).iter().any(|query| self.reads_events(query, tenant));
         self.within_limits(reads_events, Box::pin(self.answer_compared(asked, compared))).await
     }
 

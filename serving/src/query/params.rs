@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::ROLLUP_DIMENSIONS_MAX;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, Window};
@@ -151,15 +150,6 @@ impl Query {
 }
 
 impl Query {
-    /// Whether the tenant has the metric that the question names, so that it can be saved.
-    ///
-    /// # Errors
-    /// 404 if it has not.
-    pub(crate) fn check(&self, tenant: &Tenant) -> Result<(), Problem> {
-        let is_there = self.formula.is_some() || tenant.metric(&self.metric).is_some();
-        is_there.then_some(()).ok_or_else(|| Problem::not_found("there is no metric of this name"))
-    }
-
     /// For metrics that are not grouped by the client.
     ///
     /// # Errors

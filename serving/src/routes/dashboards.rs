@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use jiff::Timestamp;
+use reckon_schemas::catalog::Tenant;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
@@ -105,7 +106,7 @@ pub(crate) async fn create(
     Editor(caller): Editor,
     Body(dashboard): Body<Dashboard>,
 ) -> Result<Response, Problem> {
-    dashboard.check(&caller.tenant)?;
+    dashboard.check(has_metric(&app, &caller.tenant))?;
     let (name, body) = dashboard.kept()?;
     let id = uuid::Uuid::now_v7().simple().to_string();
     let accounts = app.access.accounts();
@@ -165,7 +166,7 @@ pub(crate) async fn change(
     let accounts = app.access.accounts();
     let read = accounts.document(&caller.tenant.id, DASHBOARDS, &id).await?;
     matches(&headers, &read)?;
-    dashboard.check(&caller.tenant)?;
+    dashboard.check(has_metric(&app, &caller.tenant))?;
     let changed = accounts.change_document(&caller.tenant.id, DASHBOARDS, &read, dashboard.kept()?, &caller.actor);
     Ok(saved(changed.await?, dashboard))
 }
@@ -198,6 +199,12 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Whether the tenant has a metric of a name: in the catalog, or saved.
+fn has_metric(app: &App, tenant: &Tenant) -> impl Fn(&str) -> bool {
+    let saved = app.access.accounts().metrics().borrow().get(tenant.id.as_str()).cloned().unwrap_or_default();
+    move |name| tenant.metric(name).is_some() || saved.contains_key(name)
+}
+
 fn saved(document: Document, dashboard: Dashboard) -> Response {
     let etag = HeaderValue::from_str(&etag(&document)).ok();
     let Document { id, revision, updated_at, updated_by, .. } = document;
@@ -207,12 +214,12 @@ fn saved(document: Document, dashboard: Dashboard) -> Response {
 }
 
 /// The strong validator of a version.
-fn etag(document: &Document) -> String {
+pub(super) fn etag(document: &Document) -> String {
     format!("\"{}\"", document.revision)
 }
 
 /// Whether the request is about this version.
-fn matches(headers: &HeaderMap, document: &Document) -> Result<(), Problem> {
+pub(super) fn matches(headers: &HeaderMap, document: &Document) -> Result<(), Problem> {
     let wanted = headers.get(header::IF_MATCH).ok_or_else(Problem::if_match_missing)?;
     let wanted = wanted.to_str().unwrap_or_default();
     let own = etag(document);

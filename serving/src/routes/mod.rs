@@ -11,6 +11,7 @@ mod openapi;
 mod page;
 mod questions;
 mod records;
+mod saved_metrics;
 mod session;
 mod users;
 
@@ -78,6 +79,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .merge(dashboards::router())
         .merge(grafana::router())
         .merge(records::router())
+        .merge(saved_metrics::router())
         .merge(openapi::router(extra))
         .merge(page::router())
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))

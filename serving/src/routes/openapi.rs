@@ -7,7 +7,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, accounts, api, dashboards, funnels, grafana, questions, records, session, users};
+use super::{App, accounts, api, dashboards, funnels, grafana, questions, records, saved_metrics, session, users};
 
 /// What a session's cookie is called where it goes over HTTPS only.
 const SESSION_COOKIE: &str = "__Host-reckon";
@@ -53,6 +53,7 @@ pub(crate) fn document(extra: Vec<Document>) -> Document {
         session::Description::openapi(),
         users::Description::openapi(),
         dashboards::Description::openapi(),
+        saved_metrics::Description::openapi(),
     ];
     for other in rooms.into_iter().chain(extra) {
         document.merge(other);

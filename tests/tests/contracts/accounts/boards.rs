@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use super::on_both_stores;
 use super::scene::{Answer, Database, Scene};
 
-on_both_stores!(dashboards_are_saved_changed_and_removed, what_is_no_question_is_not_saved);
+on_both_stores!(
+    dashboards_are_saved_changed_and_removed,
+    what_is_no_question_is_not_saved,
+    a_saved_metric_is_asked_for_like_any_other,
+);
 
 fn board(name: &str) -> Value {
     json!({ "name": name, "charts": [
@@ -110,5 +114,50 @@ async fn what_is_no_question_is_not_saved(database: Database) -> Result<()> {
     assert_eq!(huge.status, 413, "{}", huge.text);
     let list = node.ask(Method::GET, "/v1/dashboards", &scene.acme.read, None).await?.json()?;
     assert_eq!(list, json!({ "dashboards": [] }));
+    Ok(())
+}
+
+async fn a_saved_metric_is_asked_for_like_any_other(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let (node, far) = (scene.plain_node(&database.url).await?, scene.plain_node(&database.url).await?);
+    let admin = scene.acme.admin.as_str();
+    let metric = json!({ "name": "deli_share", "text": "count(*) filter (where department = 'DELI') / count(*)" });
+    let made = node.ask(Method::POST, "/v1/metrics", admin, Some(&metric)).await?;
+    assert_eq!((made.status, made.header("location")), (201, Some("/v1/metrics/deli_share")), "{}", made.text);
+    assert_eq!(node.ask(Method::POST, "/v1/metrics", admin, Some(&metric)).await?.status, 409);
+    for (name, text, status) in [
+        ("purchases", "count(*)", 409),
+        ("Deli", "count(*)", 422),
+        ("wrong", "sleep(10)", 422),
+        ("wrong", "count(*); DROP TABLE audit", 422),
+    ] {
+        let body = json!({ "name": name, "text": text });
+        let answer = node.ask(Method::POST, "/v1/metrics", admin, Some(&body)).await?;
+        assert_eq!(answer.status, status, "{text}: {}", answer.text);
+    }
+    // There are no numbers here, so what is known gets another answer than what is not.
+    let ask = async |node: &super::scene::Node, key: &str| -> Result<u16> {
+        Ok(node.ask(Method::GET, "/v1/query?metric=deli_share&by=department", key, None).await?.status)
+    };
+    assert_ne!(ask(&node, &scene.acme.read).await?, 404);
+    assert_eq!(ask(&node, &scene.other.read).await?, 404, "it is not theirs");
+    reckon_tests::until("the other node", std::time::Duration::from_secs(5), async || {
+        Ok(ask(&far, &scene.acme.read).await? != 404)
+    })
+    .await?;
+    let mut board = board("Shares");
+    board["charts"][1]["question"]["metric"] = json!("deli_share");
+    assert_eq!(node.ask(Method::POST, "/v1/dashboards", admin, Some(&board)).await?.status, 201);
+    assert_eq!(node.ask(Method::POST, "/v1/dashboards", &scene.other.admin, Some(&board)).await?.status, 422);
+
+    let authorization = format!("Bearer {admin}");
+    let headers = [("authorization", authorization.as_str()), ("if-match", "\"1\"")];
+    let path = "/v1/metrics/deli_share";
+    let changed = json!({ "name": "deli_share", "text": "count(*)", "description": "all of them" });
+    assert_eq!(node.send(Method::PUT, path, &headers, Some(&changed)).await?.status, 200);
+    assert_eq!(node.ask(Method::GET, path, &scene.acme.read, None).await?.json()?["description"], "all of them");
+    let headers = [headers[0], ("if-match", "\"2\"")];
+    assert_eq!(node.send(Method::DELETE, path, &headers, None).await?.status, 204);
+    assert_eq!(ask(&node, &scene.acme.read).await?, 404);
     Ok(())
 }
