@@ -29,7 +29,8 @@ fn count(settings: &Settings) -> Result<Value> {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("fetch.wait.max.ms", "100")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut list = TopicPartitionList::new();
     for partition in ends.keys() {
