@@ -15,7 +15,6 @@ async fn what_is_over_a_limit_is_refused_with_advice() -> Result<()> {
         json!({ "steps": [{ "event": "view" }, { "event": "cart" }], "within_s": 3600, "from": from, "to": to });
     for (retention, tuning) in [
         (ALL_RAW, Tuning { raw_rows_max: 100, ..tuning() }),
-        (ALL_RAW, Tuning { raw_memory_bytes: 100_000, ..tuning() }),
         (ALL_LAKE, Tuning { lake_rows_max: 100, ..tuning() }),
         (ALL_LAKE, Tuning { lake_memory_bytes: 10_000, ..tuning() }),
     ] {
