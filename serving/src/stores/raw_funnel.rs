@@ -29,9 +29,9 @@ const FUNNEL: &str = concat!(
     ", [{by:String}])[1]) AS value,
                 arrayJoin(arrayFilter(
                     i -> name = ({names:Array(String)})[i]
-                         AND arrayAll((p, allowed) -> has(allowed, ",
+                         AND arrayAll((filtered, p, allowed) -> filtered != i OR has(allowed, ",
     value!(),
-    "), ({filter_dimensions:Array(Array(String))})[i], ({filter_values:Array(Array(Array(String)))})[i]),
+    "), {filter_steps:Array(UInt8)}, {filter_dimensions:Array(String)}, {filter_values:Array(Array(String))}),
                     range(1, length({names:Array(String)}) + 1))) AS step,
                 toUInt64(toUnixTimestamp64Micro(occurred_at) + 144115188075855872) * 16 + toUInt64(16 - step) AS at",
     happened!(),
@@ -56,12 +56,20 @@ impl ClickHouse {
         limits: Limits,
     ) -> Result<Reached, StoreError> {
         let names: Vec<&str> = funnel.steps.iter().map(|step| step.event.as_str()).collect();
-        let filters = funnel.steps.iter().map(|step| step.filters.iter().unzip::<_, _, Vec<_>, Vec<_>>());
-        let (dimensions, values): (Vec<_>, Vec<_>) = filters.unzip();
+        // One list for all steps, which are counted from 1: nested lists that are all empty have no type for ClickHouse.
+        let (mut filter_steps, mut dimensions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (step, asked) in (1_u8..).zip(&funnel.steps) {
+            for (dimension, allowed) in &asked.filters {
+                filter_steps.push(step);
+                dimensions.push(dimension);
+                values.push(allowed);
+            }
+        }
         let statement = in_range(self.statement(FUNNEL).within(limits), tenant, funnel.from, funnel.to)
             .bind("within", funnel.within_us.saturating_mul(SLOTS))
             .bind("by", funnel.by.as_deref().unwrap_or_default())
             .bind("names", names)
+            .bind("filter_steps", filter_steps)
             .bind("filter_dimensions", dimensions)
             .bind("filter_values", values);
         let mut reached = Reached::new();
