@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use arrow::array::{Array, Decimal128Array, StringArray, TimestampMicrosecondArray};
 use arrow::ipc::reader::StreamReader;
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::scene::{FIRST, Node, Scene, sketch};
@@ -89,11 +90,10 @@ async fn a_body_that_is_no_question_is_refused_with_a_reason() -> Result<()> {
     // A list costs a query for each question.
     let (status, problem) = node.post(&scene.read_key, &Value::Array(vec![json!({"metric": "revenue"}); 16])).await?;
     assert_eq!(status, 200, "{problem}");
-    let mut statuses = Vec::new();
-    for _ in 0..4 {
-        statuses.push(node.post(&scene.read_key, &Value::Array(vec![json!({"metric": "x"}); 16])).await?.0);
-    }
-    assert!(statuses.contains(&429), "{statuses:?}");
+    let list = Value::Array(vec![json!({"metric": "x"}); 16]);
+    let answers = join_all((0..12).map(|_| node.post(&scene.read_key, &list))).await;
+    let statuses = answers.into_iter().map(|answer| Ok(answer?.0)).collect::<Result<Vec<_>>>()?;
+    assert!(statuses.contains(&429) && statuses.contains(&200), "{statuses:?}");
     Ok(())
 }
 

@@ -79,6 +79,8 @@ async fn users_of_a_cell_are_united_over_its_hours() -> Result<()> {
     let scene = Scene::new().await?;
     // Saturday 10:00 of three weeks: settled, settled, and provisional because nothing is settled after 2026-03-09.
     scene.hour("2026-03-07 15:00:00", Some(("2026-03-07", "run-1")), 100, 0..600).await?;
+    // What a day has, its hours have, too.
+    scene.hour("2026-03-08 06:00:00", Some(("2026-03-08", "run-2")), 100, 50..150).await?;
     scene.hour("2026-03-14 14:00:00", None, 100, 300..900).await?;
     scene.hour("2026-03-21 14:00:00", None, 100, 0..10).await?;
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;

@@ -53,7 +53,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The statements: the bodies of the requests.
+    /// The statements, without the parameters that are sent beside them.
     fn statements(&self) -> Result<BTreeSet<String>> {
         let mut statements = BTreeSet::new();
         for connection in self.0.lock().expect("not poisoned").iter() {
@@ -62,13 +62,22 @@ impl Recorder {
                 let head = std::str::from_utf8(&rest[..end])?.to_ascii_lowercase();
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
                 let length: usize = length.with_context(|| format!("no length: {head}"))?.trim().parse()?;
-                let body = &rest[end + 4..][..length];
-                statements.insert(String::from_utf8(body.to_vec())?);
+                let body = std::str::from_utf8(&rest[end + 4..][..length])?;
+                statements.insert(statement(body).with_context(|| format!("no statement in {body:?}"))?.to_owned());
                 rest = &rest[end + 4 + length..];
             }
         }
         Ok(statements)
     }
+}
+
+/// The statement in a body: all of it, or the part of a form that is called `query`.
+fn statement(body: &str) -> Option<&str> {
+    let Some((boundary, parts)) = body.split_once("\r\n").filter(|(first, _)| first.starts_with("--")) else {
+        return Some(body);
+    };
+    let (_, query) = parts.split_once("name=\"query\"\r\n\r\n")?;
+    query.split_once(&format!("\r\n{boundary}")).map(|(statement, _)| statement)
 }
 
 /// Texts that would hurt if they were ever read as SQL.
