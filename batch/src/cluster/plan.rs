@@ -1,8 +1,7 @@
 //! Columns and conditions that several questions share.
 
 use arrow::datatypes::DataType;
-use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions_nested::expr_fn::{array_element, map_extract};
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 use hashbrown::HashMap;
 use reckon_schemas::lake::COLUMN_PROPERTIES;
@@ -25,7 +24,8 @@ pub(super) fn property(name: &str) -> Expr {
     if COLUMN_PROPERTIES.contains(&name) {
         return cast(ident(name), DataType::Utf8);
     }
-    cast(array_element(map_extract(ident("properties"), lit(name)), lit(1_i64)), DataType::Utf8)
+    // Not `map_extract`: what an executor knows without being told are DataFusion's core functions.
+    cast(get_field(ident("properties"), name), DataType::Utf8)
 }
 
 /// The same as a dimension has it: a property that an event does not have counts as empty.
