@@ -174,7 +174,7 @@ impl Problem {
 
     fn retry_after(self, after: Duration) -> Self {
         // Rounded up: who comes back after zero seconds is refused again.
-        Self { retry_after_s: Some(after.as_secs() + u64::from(after.subsec_nanos() > 0).max(1)), ..self }
+        Self { retry_after_s: Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)), ..self }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod books;
 pub mod counted;
 pub mod faults;
 pub mod lake;
+pub mod lists;
 pub mod log;
 pub mod openid;
 pub mod postgres;

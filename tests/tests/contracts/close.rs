@@ -84,42 +84,7 @@ async fn a_month_is_closed_when_its_checklist_is_done() -> Result<()> {
     let _serving = books.world.start_serving().await?;
     let answer = books.world.query("/v1/query?metric=revenue&grain=1d&from=2026-03-05&to=2026-03-20").await?;
     ensure!(answer["total"]["state"] == "closed", "{answer}");
-    assert_listed(&books.world, &books.rows("changes")?).await
-}
-
-/// Runs, periods and changes are told over HTTP as the command line tells them.
-async fn assert_listed(world: &World, changes: &[Value]) -> Result<()> {
-    let numbers = |rows: &[Value]| {
-        let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let key = |row: &Value| ["rollup", "measure"].map(|name| row[name].to_string()).join(" ");
-        let mut numbers: Vec<_> =
-            rows.iter().map(|row| (key(row), row["dimensions"].to_string(), number(&row["after"]))).collect();
-        numbers.sort_unstable();
-        numbers
-    };
-    let (mut told, mut path) = (Vec::new(), "/v1/changes?limit=3".to_owned());
-    loop {
-        let page = world.query(&path).await?;
-        let items = page["items"].as_array().context("items")?;
-        ensure!((1..=3).contains(&items.len()), "{page}");
-        told.extend(items.clone());
-        match page["next"].as_str() {
-            Some(next) => path = format!("/v1/changes?limit=3&after={next}"),
-            None => break,
-        }
-    }
-    ensure!(told.len() > 3 && numbers(&told) == numbers(changes), "{told:?} instead of {changes:?}");
-
-    let runs = world.query("/v1/reconciliations").await?;
-    let days: Vec<_> = runs["items"].as_array().context("items")?.iter().map(|run| run["days"].clone()).collect();
-    ensure!(days.len() == 2 && days[0] == 1 && runs["items"][0]["days_in_force"] == 1, "{runs}");
-    let in_force = runs["items"][1]["days_in_force"].as_u64();
-    ensure!(in_force == days[1].as_u64().map(|days| days - 1), "the second run took a day over: {runs}");
-    let periods = world.query("/v1/periods").await?;
-    let entry = &periods["items"][0];
-    ensure!(entry["action"] == "closed" && entry["in_force"] == true && entry["period"] == PERIOD, "{periods}");
-    ensure!(entry["signed_by"] == "Ada Lovelace" && periods["items"].as_array().map(Vec::len) == Some(1), "{periods}");
-    Ok(())
+    reckon_tests::lists::assert_listed(&books.world, &books.rows("changes")?).await
 }
 
 /// Deliveries that contradict each other and a ledger that does not agree are for a person to judge, before the month is

@@ -50,7 +50,7 @@ impl Extension<'_> {
             return Ok(false);
         }
         let mut known: BTreeMap<Date, u64> = BTreeMap::new();
-        let (mut batch, mut rows) = (Vec::new(), 0);
+        // All dates before the first is read: what is read of one looks into the files of the others.
         for (date, files) in &there {
             let shelf = state.dates.entry(*date).or_default();
             if shelf.files.iter().any(|file| !files.contains_key(file)) {
@@ -59,6 +59,9 @@ impl Extension<'_> {
                 (shelf.files, shelf.marks) = (BTreeSet::new(), None);
                 shelf.days.values_mut().for_each(|day| day.deliveries = 0);
             }
+        }
+        let (mut batch, mut rows) = (Vec::new(), 0);
+        for (date, files) in &there {
             for (file, own) in files {
                 if state.dates.get(date).is_some_and(|shelf| shelf.files.contains(file)) {
                     continue;

@@ -149,12 +149,12 @@ mod tests {
         let pairs: Vec<_> = draft.properties.iter().collect();
         let expected = [
             ("cart.size", "3"),
-            ("ce.region", "eu"),
-            ("ce.source", "//shop/eu"),
-            ("ce.test", "false"),
-            ("ce.tier", "3"),
             ("currency", "eur"),
             ("revenue", "12.10"),
+            ("ce.source", "//shop/eu"),
+            ("ce.region", "eu"),
+            ("ce.test", "false"),
+            ("ce.tier", "3"),
         ];
         assert_eq!(pairs, expected);
     }
