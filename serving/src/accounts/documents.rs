@@ -10,7 +10,7 @@ use sqlx::AnyConnection;
 
 use super::audit::Change;
 use super::keys::next_revision;
-use super::{Accounts, Actor, Error, instant, micros};
+use super::{Accounts, Actor, Error, instant, micros, now};
 
 /// A kind of documents, and what is bounded about them.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl Accounts {
         actor: &Actor,
     ) -> Result<Document, Error> {
         check(kind, &body)?;
-        let (updated_at, updated_by) = (Timestamp::now(), actor.to_string());
+        let (updated_at, updated_by) = (now(), actor.to_string());
         let document = Document { id, name, body, revision: 1, updated_at, updated_by };
         let tenant = tenant.as_str();
         self.store()
@@ -176,7 +176,7 @@ impl Accounts {
             name,
             body,
             revision: read.revision + 1,
-            updated_at: Timestamp::now(),
+            updated_at: now(),
             updated_by: actor.to_string(),
         };
         let tenant = tenant.as_str();

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::audit::Change;
 use super::users::{User, insert_user, join, user_by_email};
-use super::{Accounts, Actor, Error, instant, micros, parse_scopes, password, scopes_text, secret};
+use super::{Accounts, Actor, Error, instant, micros, now, parse_scopes, password, scopes_text, secret};
 
 /// How long an invitation can be accepted.
 const VALID: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -41,7 +41,7 @@ impl Accounts {
         scopes: Vec<Scope>,
         actor: &Actor,
     ) -> Result<(String, Waiting), Error> {
-        let (tenant, now) = (tenant.as_str(), Timestamp::now());
+        let (tenant, now) = (tenant.as_str(), now());
         let new = secret::new("ri")?;
         let waiting = Waiting { email, scopes, expires_at: now + VALID };
         self.store

@@ -11,7 +11,7 @@ use sqlx::AnyConnection;
 use utoipa::ToSchema;
 
 use super::audit::Change;
-use super::{Accounts, Actor, Error, instant, micros, parse_scopes, scopes_text};
+use super::{Accounts, Actor, Error, instant, micros, now, parse_scopes, scopes_text};
 
 /// The most keys of a tenant that work.
 pub(crate) const KEYS_PER_TENANT_MAX: i64 = 100;
@@ -62,7 +62,7 @@ impl Accounts {
         let mut random = [0_u8; 20];
         OsRng.try_fill_bytes(&mut random).map_err(|error| Error::Broken(error.to_string()))?;
         let new = NewKey::from_random(random, wish.scopes);
-        let now = Timestamp::now();
+        let now = now();
         let entry = KeyEntry {
             prefix: new.entry.prefix,
             name: wish.name,

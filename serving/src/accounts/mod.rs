@@ -121,6 +121,12 @@ impl Accounts {
     }
 }
 
+/// This instant, as fine as the store keeps it: what was written is what is read again.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
 /// An instant as the store keeps it.
 pub(crate) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
