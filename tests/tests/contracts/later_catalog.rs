@@ -35,7 +35,7 @@ async fn counted() -> Result<Scene> {
     world.change_catalog(|tenant| {
         tenant.rollups.push(ROLLUP.parse().expect("a rollup"));
         tenant.metrics.push(Metric {
-            name: "stores".to_owned(),
+            name: "store_numbers".to_owned(),
             event: "purchase".to_owned(),
             measure: Measure::Sum,
             currency: None,
