@@ -183,7 +183,7 @@ async fn no_text_of_a_client_changes_a_statement() -> Result<()> {
     let config = Config::default();
     let rng = TestRng::from_seed(config.rng_algorithm, &seed);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    for _ in 0..12 {
+    for _ in 0..5 {
         let mut values = Vec::new();
         for _ in 0..40 {
             let tree = hostile().new_tree(&mut runner).map_err(|error| anyhow::anyhow!("{error}"))?;
