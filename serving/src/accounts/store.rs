@@ -67,7 +67,15 @@ impl Store {
         let steps = steps.map(|(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        Ok(Migrator::with_migrations(steps.into()).run(&self.pool).await?)
+        let migrator = Migrator::with_migrations(steps.into());
+        match (migrator.run(&self.pool).await, &self.kind) {
+            // SQLite has no lock for this: who comes second finds what the first one has made meanwhile.
+            (Err(_), Kind::Sqlite(_)) => {
+                tokio::time::sleep(self.timeout / 4).await;
+                Ok(migrator.run(&self.pool).await?)
+            }
+            (ran, _) => Ok(ran?),
+        }
     }
 
     /// For statements on their own.
