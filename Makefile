@@ -34,7 +34,6 @@ test-airflow: ## The example DAG in a real Airflow, and the other schedulers' ex
 	@tests/schedulers --airflow
 
 soak: build ## The faults of the speed layer, played long: what was injected and survived, in at most 20 minutes
-	@deploy/local/install --with-tests
 	@tests/soak
 
 bench-speed: build ## Measure the speed layer beside its servers and beside Flink (RECKON_BENCH_EVENTS=2000000 for a small run)

@@ -46,13 +46,7 @@ fn command(config: &Path, arguments: &[&str]) -> Result<Command> {
 
 /// Runs a command to its end.
 pub fn run(config: &Path, arguments: &[&str]) -> Result<Finished> {
-    run_in(config, arguments, &[])
-}
-
-/// The same with more variables in its environment.
-pub fn run_in(config: &Path, arguments: &[&str], variables: &[(String, String)]) -> Result<Finished> {
-    let mut command = command(config, arguments)?;
-    let output = command.envs(variables.iter().map(|(name, value)| (name, value))).output()?;
+    let output = command(config, arguments)?.output()?;
     Ok(Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

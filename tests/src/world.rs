@@ -199,11 +199,6 @@ impl World {
         Process::start(&self.config(), &[part], self.folder.path().join(format!("{part}.log")))
     }
 
-    /// The same with more variables in its environment, and a log of its own.
-    pub fn start_in(&self, part: &str, log: &str, variables: &[(String, String)]) -> Result<Process> {
-        Process::start_in(&self.config(), &[part], self.folder.path().join(format!("{log}.log")), variables)
-    }
-
     /// Starts one of several workers, with a configuration and a log of its own.
     pub fn start_worker(&self, member: &Member) -> Result<Process> {
         let file = |extension| self.folder.path().join(format!("{}.{extension}", member.name));

@@ -113,7 +113,6 @@ fn on_the_shared_stack(stack: &Arc<Stack>) -> Vec<Case> {
     case!("16 bit flip", 0x50a4_1601, |s, seed| bit_flip::bits_flip_in_snapshots(&s, seed));
     case!("16 bit flip", 0x50a4_1602, |s, seed| bit_flip::bits_flip_in_snapshots(&s, seed));
     case!("17 clock", 0x50a4_1701, |s, seed| clock::clock_is_an_hour_off(&s, seed));
-    case!("17 clocks", 0x50a4_1702, |s, seed| clock::clocks_are_really_off(&s, seed));
     case!("19 calendar", 0x50a4_1901, |s, seed| calendar::instants_far_and_special(&s, seed));
     case!("20 idle", 0x50a4_2001, |s, seed| idle::a_partition_is_idle(&s, seed));
     case!("21 bytes", 0x50a4_2101, |s, seed| bad_records::bytes_that_are_no_event(&s, seed));

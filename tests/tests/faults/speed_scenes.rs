@@ -41,7 +41,6 @@ on_the_shared_stack! {
     a_full_disk_keeps_the_old_snapshot => |stack| disk_full::no_room_for_snapshots(stack, 0x5eed_1201);
     a_flipped_bit_in_a_snapshot_is_noticed => |stack| bit_flip::bits_flip_in_snapshots(stack, 0x5eed_1601);
     a_clock_that_is_off_changes_nothing => |stack| clock::clock_is_an_hour_off(stack, 0x5eed_1701);
-    clocks_that_are_really_off_change_nothing => |stack| clock::clocks_are_really_off(stack, 0x5eed_1702);
     far_and_special_instants => |stack| calendar::instants_far_and_special(stack, 0x5eed_1901);
     an_idle_partition => |stack| idle::a_partition_is_idle(stack, 0x5eed_2001);
     bytes_that_are_no_event => |stack| bad_records::bytes_that_are_no_event(stack, 0x5eed_2101);
