@@ -17,7 +17,6 @@ use reckon_schemas::event::{Rejection, Source, limits};
 use reckon_schemas::time::EventTime;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
 use self::message::Message;
 use super::body::BodyLimits;
@@ -28,7 +27,7 @@ use super::problem::{Problem, ProblemDetails};
 use super::trace::TraceContext;
 
 /// The answer to a request of which some items are not events. The others are in the log.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(crate) struct PartlyRejected {
     #[serde(flatten)]
     problem: ProblemDetails,
@@ -62,7 +61,7 @@ pub(crate) struct PartlyRejected {
     ),
     responses(
         (status = 204, description = "Every item is in the log"),
-        (status = 400, description = "The body cannot be read and nothing was accepted; or, with `rejected`, those items are not events and all others are in the log", body = PartlyRejected, content_type = "application/problem+json"),
+        (status = 400, description = "The body cannot be read and nothing was accepted; or, with the further members `accepted` (how many) and `rejected` (`index`, `field` and `reason` of each), those items are not events and all others are in the log", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 413, description = "Too many bytes or events", body = ProblemDetails, content_type = "application/problem+json"),

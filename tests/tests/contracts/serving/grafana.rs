@@ -65,7 +65,7 @@ async fn grafana_is_told_what_is_wrong_and_nothing_of_others() -> Result<()> {
         ("", &revenue, 401),
         (scene.write_key.as_str(), &revenue, 403),
         (scene.read_key.as_str(), &panel(&json!({ "target": "unknown" })), 404),
-        (scene.read_key.as_str(), &panel(&json!({ "target": "revenue", "payload": { "by": "store" } })), 422),
+        (scene.read_key.as_str(), &panel(&json!({ "target": "revenue", "payload": { "grain": "1w" } })), 400),
         (scene.read_key.as_str(), &json!({ "targets": [] }), 400),
     ] {
         let (found, problem) = node.post_to(key, "/v1/grafana/query", body).await?;
