@@ -31,14 +31,17 @@ impl Subscription {
     /// When the question cannot be answered any more the stream says why and ends: a client must not take
     /// heartbeats for fresh numbers.
     pub(crate) fn into_sse(
-        mut self,
+        self,
         mut seen: Option<u64>,
         heartbeat: Duration,
         shutdown: CancellationToken,
     ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+        let Self { seen: mut latest, _place: place } = self;
         let stream = async_stream::stream! {
+            // Named here, or the stream would not hold it: only what is used is captured.
+            let _place = place;
             loop {
-                let now = self.seen.borrow_and_update().clone();
+                let now = latest.borrow_and_update().clone();
                 match now {
                     Some(Ok(standing)) => {
                         for sent in standing.since(seen) {
@@ -54,7 +57,7 @@ impl Subscription {
                 }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    changed = self.seen.changed() => if changed.is_err() { return },
+                    changed = latest.changed() => if changed.is_err() { return },
                 }
             }
         };
