@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use reckon_tests::lake::until_conserved;
 use reckon_tests::{Stack, World, python};
 
 /// Streams do not end, so a client that waits for their end cannot judge them.
