@@ -254,7 +254,7 @@ async fn an_executor_that_is_killed_changes_no_number() -> Result<()> {
     let (found, expected) =
         (contents(&world, &world.clickhouse.database).await?, contents(&world, &calm_database).await?);
     ensure!(found == expected && found.len() > 5, "seed {seed:#x}: {found:?} {expected:?}");
-    let wrong: u64 = world
+    let wrong: i64 = world
         .clickhouse_client()
         .query("SELECT uniqExact(day, content_hash) - uniqExact(day) FROM settlements")
         .fetch_one()
