@@ -14,6 +14,11 @@ async fn no_request_that_the_document_allows_breaks_a_server() -> Result<()> {
     let world = World::new(&Stack::shared()?)?;
     let _collector = world.start_collector().await?;
     let _serving = world.start_serving().await?;
+    // Questions that no rollup answers are asked, too: there has to be a lake.
+    let _archiver = world.start("archive")?;
+    let item = serde_json::json!({ "event_id": "1", "name": "purchase", "occurred_at": jiff::Timestamp::now() });
+    world.send(&[item]).await?;
+    until_conserved(&world).await?;
     let sent = [("--include-tag", "collect"), ("--include-tag", "segment"), ("--include-tag", "cloudevents")];
     let all = "not_a_server_error,content_type_conformance,response_schema_conformance";
     judge(&world, world.collect_port, &world.write_key, all, &sent)?;
