@@ -70,7 +70,8 @@ impl Lake {
     /// the `pinned` versions of the table of events stay. `now` is the instant that ages are counted to.
     ///
     /// # Errors
-    /// [`LakeError::Unavailable`].
+    /// [`LakeError::Conflict`] if an expiry met it: files may have been removed, none that is needed, and the next vacuum
+    /// goes on. [`LakeError::Unavailable`].
     pub async fn vacuum(
         &self,
         keep: Duration,
