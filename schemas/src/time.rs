@@ -89,10 +89,16 @@ impl Zone {
         self.0.to_datetime(at.to_timestamp()).date()
     }
 
-    /// What a clock in this zone shows at an instant: `09:30`.
+    /// The date and time that a clock in this zone shows at an instant.
+    #[must_use]
+    pub fn shown(&self, at: EventTime) -> DateTime {
+        self.0.to_datetime(at.to_timestamp())
+    }
+
+    /// The same without the date: `09:30`.
     #[must_use]
     pub fn time_of_day(&self, at: EventTime) -> String {
-        let time = self.0.to_datetime(at.to_timestamp()).time();
+        let time = self.shown(at).time();
         format!("{:02}:{:02}", time.hour(), time.minute())
     }
 

@@ -7,6 +7,8 @@
 
 mod access;
 pub mod accounts;
+mod alerts;
+mod anomaly;
 mod answer;
 mod boards;
 mod exact;
@@ -36,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Limits};
 use crate::accounts::Accounts;
+use crate::alerts::watch::Watch;
+use crate::alerts::webhook::Webhooks;
 use crate::lake::Lake;
 use crate::live::Hub;
 use crate::query::Evaluator;
@@ -132,7 +136,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         let stop = stop.clone();
         async move { config.accounts.tend(stop).await }
     });
-    let app = App { access, evaluator, hub, tuning, shutdown: stop.clone() };
+    let webhooks = Arc::new(Webhooks::new(&tuning.webhook_networks));
+    let watch = Watch { access: access.clone(), evaluator: evaluator.clone(), webhooks: webhooks.clone() };
+    let watching = tokio::spawn(watch.run(stop.clone()));
+    let app = App { access, evaluator, hub, tuning, webhooks, shutdown: stop.clone() };
     let router = routes::router(app, config.extra_openapi);
     tracing::info!(address = %listener.local_addr()?, "serving");
     let drain = stop.clone();
@@ -151,6 +158,6 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     stop.cancel();
     // Only sleeps and reads, all of which end with the token.
-    let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(listening, tending) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(listening, tending, watching) }).await;
     served.map_err(Error::Listener)
 }

@@ -72,6 +72,9 @@ pub struct Tuning {
     /// The most time between two evaluations of a live query: finds settlements, and is the proof of life.
     #[serde(with = "humantime_serde")]
     pub live_refresh: Duration,
+    /// Networks of this installation that alerts may be sent to, e.g. `10.1.0.0/16`; others that are not public are
+    /// refused.
+    pub webhook_networks: Vec<ipnet::IpNet>,
     /// The time between two heartbeat comments on a live connection.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -108,6 +111,7 @@ impl Default for Tuning {
             live_history: 64,
             live_interval: Duration::from_millis(500),
             live_refresh: Duration::from_secs(5),
+            webhook_networks: Vec::new(),
             heartbeat: Duration::from_secs(15),
         }
     }

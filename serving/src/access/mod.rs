@@ -74,6 +74,11 @@ impl Access {
         &self.throttle
     }
 
+    /// A tenant of the catalog.
+    pub(crate) fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
+        self.tenants.get(id).cloned()
+    }
+
     /// Whether there is such a tenant.
     pub(crate) fn has_tenant(&self, id: &str) -> bool {
         self.tenants.contains_key(id)

@@ -2,6 +2,8 @@
 
 mod accept;
 mod accounts;
+mod alerts;
+mod anomalies;
 mod api;
 mod body;
 mod dashboards;
@@ -34,6 +36,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::access::{Access, meter};
+use crate::alerts::webhook::Webhooks;
 use crate::live::Hub;
 use crate::problem::Problem;
 use crate::query::Evaluator;
@@ -53,6 +56,7 @@ pub(crate) struct App {
     pub(crate) evaluator: Evaluator,
     pub(crate) hub: Hub,
     pub(crate) tuning: Arc<Tuning>,
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -69,6 +73,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     let answered_at_once = Router::new()
         .route("/v1/funnels", post(funnels::funnels))
         .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
+        .route("/v1/anomalies", get(anomalies::anomalies))
         .route("/v1/catalog", get(api::catalog))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
@@ -77,6 +82,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .merge(session::router())
         .merge(users::router())
         .merge(dashboards::router())
+        .merge(alerts::router())
         .merge(grafana::router())
         .merge(records::router())
         .merge(saved_metrics::router())
@@ -87,6 +93,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     let cors = cors(&app.tuning.cors_origins);
     let router = Router::new()
         .route("/v1/live", get(api::live))
+        .merge(alerts::live_router())
         .merge(answered_at_once)
         .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

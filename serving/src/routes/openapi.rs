@@ -7,7 +7,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{App, accounts, api, dashboards, funnels, grafana, questions, records, saved_metrics, session, users};
+use super::{
+    App, accounts, alerts, anomalies, api, dashboards, funnels, grafana, questions, records, saved_metrics, session, users,
+};
 
 /// What a session's cookie is called where it goes over HTTPS only.
 const SESSION_COOKIE: &str = "__Host-reckon";
@@ -18,7 +20,7 @@ const SESSION_COOKIE: &str = "__Host-reckon";
         title = "Reckon",
         description = "Numbers that say where they come from: settled or provisional, exact or estimated, and how far off they can be."
     ),
-    paths(api::query, funnels::funnels, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
+    paths(api::query, anomalies::anomalies, funnels::funnels, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
     modifiers(&ReadKey),
     tags(
         (name = "read", description = "Ask for numbers"),
@@ -54,6 +56,7 @@ pub(crate) fn document(extra: Vec<Document>) -> Document {
         users::Description::openapi(),
         dashboards::Description::openapi(),
         saved_metrics::Description::openapi(),
+        alerts::Description::openapi(),
     ];
     for other in rooms.into_iter().chain(extra) {
         document.merge(other);
