@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reckon/target
 RECKON := $(CARGO_TARGET_DIR)/release/reckon
 
-.PHONY: help install ui build demo check test test-airflow soak bench-speed bench-batch format clean
+.PHONY: help install ui build demo check test test-airflow soak bench-speed bench-batch bench-serving format clean
 
 help: ## What there is to type
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -43,6 +43,9 @@ bench-speed: build ## Measure the speed layer beside its servers and beside Flin
 bench-batch: build ## Measure the exact recount beside DuckDB, ClickHouse and Polars (RECKON_BENCH_EVENTS=2000000 for a small run)
 	@deploy/local/install --with-bench
 	@tests/bench-batch $(RECKON)
+
+bench-serving: build ## Measure the serving layer: kept and computed answers over ten million rows, ten thousand live clients
+	@tests/bench-serving $(RECKON)
 
 format: ## Format the code
 	cargo fmt

@@ -1,5 +1,5 @@
 //! `reckon bench`: what the layers can do on this machine. Each line of a benchmark is one command that prints one line
-//! of JSON; `tests/bench-speed` and `tests/bench-batch` run them one after the other and print the table.
+//! of JSON; `tests/bench-speed`, `tests/bench-batch` and `tests/bench-serving` run them one after the other and print the table.
 
 mod cells;
 mod check;
@@ -16,6 +16,7 @@ mod raw;
 mod recount;
 mod recount_lake;
 mod scene;
+mod serving;
 mod table;
 mod table_batch;
 mod traffic;
@@ -63,6 +64,10 @@ enum Line {
     Lake(lake::Arguments),
     /// Count the lake in the folder exactly: time, memory, and a digest of the answer.
     Recount(recount_lake::Arguments),
+    /// Ask a serving node over millions of rows: kept answers, computed ones, and many at once.
+    Serving(serving::Arguments),
+    /// Let many clients watch one number.
+    Live(serving::live::Arguments),
     /// Print the lines in a file as a table.
     Table(table::Arguments),
 }
@@ -88,6 +93,8 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments, shutdown: Canc
             Line::Freshness(arguments) => freshness::run(&settings, &dir, &arguments).await,
             Line::Lake(arguments) => lake::run(&dir, &arguments).await,
             Line::Recount(arguments) => recount_lake::run(&dir, &arguments).await,
+            Line::Serving(arguments) => serving::run(&settings, &dir, &arguments).await,
+            Line::Live(arguments) => serving::live::run(&settings, &dir, &arguments).await,
             Line::Table(_) => unreachable!("handled above"),
         }
     };

@@ -1,4 +1,5 @@
-//! What the speed layer keeps in Redis. It is the only writer; everything here can be rebuilt.
+//! What is kept in Redis. The speed layer is the only writer, but for the answers that serving nodes share; everything
+//! here can be rebuilt.
 //!
 //! | key | type | content |
 //! |---|---|---|
@@ -8,6 +9,10 @@
 //! | `rk:{tenant}:top:<grain>:<start s>:<property>:<event>` | hash | field `<partition>` -> [`top_value`]: the most frequent values of a property in a window |
 //! | `rk:{tenant}:seq` | integer | sequence number of the last change pushed |
 //! | `rk:{tenant}:changes` | channel | [`Change`] as JSON, one per flush |
+//! | `rk:{tenant}:cache:<question>` | string | written by serving: an answer that is kept for a while |
+//! | `rk:{tenant}:cache-lock:<question>` | string | written by serving: the node that computes it, for as long as it may |
+//! | `rk:{tenant}:cache-fence` | integer | written by serving: the number of the last such lock |
+//! | `rk:{tenant}:cache-index` | sorted set | written by serving: the kept answers, by when they end |
 //! | `rk:progress:<topic>` | hash | partition -> [`Progress`] as JSON |
 //! | `rk:epoch:<topic>` | string | made by the first worker; if it is gone, Redis was emptied and is rebuilt |
 //!
@@ -96,6 +101,30 @@ pub fn sequence(tenant: &str) -> String {
 #[must_use]
 pub fn changes_channel(tenant: &str) -> String {
     format!("rk:{{{tenant}}}:changes")
+}
+
+/// An answer that is kept, by the name of its question.
+#[must_use]
+pub fn cache_entry(tenant: &str, question: &str) -> String {
+    format!("rk:{{{tenant}}}:cache:{question}")
+}
+
+/// Who computes that answer.
+#[must_use]
+pub fn cache_lock(tenant: &str, question: &str) -> String {
+    format!("rk:{{{tenant}}}:cache-lock:{question}")
+}
+
+/// The number of a tenant's last such lock: a later one is higher.
+#[must_use]
+pub fn cache_fence(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:cache-fence")
+}
+
+/// A tenant's kept answers, by when they end.
+#[must_use]
+pub fn cache_index(tenant: &str) -> String {
+    format!("rk:{{{tenant}}}:cache-index")
 }
 
 /// The hash of how far each partition of a topic has been counted.

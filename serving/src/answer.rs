@@ -2,14 +2,16 @@
 //! (`computed_at`, `as_of`) are separate fields everywhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reckon_schemas::settlement::State;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// The answer to a query.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Answer {
     /// Whose numbers these are: the tenant of the key.
     pub(crate) tenant: String,
@@ -45,6 +47,11 @@ pub(crate) struct Answer {
     /// When this answer was computed.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) computed_at: Timestamp,
+    /// How long before it was sent this answer was computed, in milliseconds: 0 if it was computed for this request.
+    pub(crate) age_ms: i64,
+    /// Set if provisional numbers are older than they should be, or all of them are older than they would be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stale: Option<Stale>,
     /// How long ago the partition that is the longest behind reported its progress, in milliseconds.
     pub(crate) speed_lag_ms: Option<i64>,
     /// Which layer answers which part of the range: without gap, without overlap.
@@ -81,7 +88,7 @@ pub(crate) struct Answer {
 }
 
 /// The answer that another one is compared with, and the differences.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Comparison {
     /// `period`: the same question about an earlier range. `segments`: the same range with other filters.
     pub(crate) kind: String,
@@ -99,7 +106,7 @@ pub(crate) struct Comparison {
 }
 
 /// How two numbers differ. Each is null where it is not known or not defined.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Delta {
     /// The number minus that of the base, in the unit of both.
     pub(crate) difference: Option<Number>,
@@ -109,7 +116,7 @@ pub(crate) struct Delta {
 }
 
 /// How one group differs.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct GroupDelta {
     /// The values grouped by.
     pub(crate) dimensions: BTreeMap<String, String>,
@@ -120,7 +127,7 @@ pub(crate) struct GroupDelta {
 }
 
 /// How one window differs from the one that it is compared with.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PointDelta {
     /// The window's first instant; null if there is none, because the range of the base is longer or has an hour that
     /// this one does not have.
@@ -134,8 +141,61 @@ pub(crate) struct PointDelta {
     pub(crate) delta: Delta,
 }
 
+/// How old numbers are that should be newer, and why they are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Stale {
+    /// How old, in milliseconds.
+    pub(crate) age_ms: i64,
+    /// Why.
+    pub(crate) reason: StaleReason,
+}
+
+/// Why numbers are older than they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StaleReason {
+    /// The speed layer has not reported progress on all partitions for longer than it should take.
+    SpeedBehind,
+    /// A store is away: this is the last good answer.
+    StoreAway,
+}
+
+impl StaleReason {
+    /// The name used in headers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            StaleReason::SpeedBehind => "speed_behind",
+            StaleReason::StoreAway => "store_away",
+        }
+    }
+}
+
+impl Answer {
+    /// Whether any part of it can still move.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.coverage.iter().any(|part| part.state == State::Provisional)
+    }
+
+    /// Says so if the speed layer is behind, and this answer needs it.
+    pub(crate) fn mark_if_behind(&mut self, lag_max: Duration) {
+        let lag_max_ms = i64::try_from(lag_max.as_millis()).unwrap_or(i64::MAX);
+        let behind = self.speed_lag_ms.filter(|lag_ms| *lag_ms > lag_max_ms && self.is_provisional());
+        self.stale = behind.map(|age_ms| Stale { age_ms, reason: StaleReason::SpeedBehind });
+    }
+
+    /// The same answer as the last good one of that moment.
+    pub(crate) fn into_last_good(mut self, now: Timestamp) -> Self {
+        let age_ms = now.as_millisecond().saturating_sub(self.computed_at.as_millisecond()).max(0);
+        // What is not known to be less.
+        self.speed_lag_ms = self.speed_lag_ms.map(|lag_ms| lag_ms.saturating_add(age_ms - self.age_ms));
+        self.age_ms = age_ms;
+        self.stale = Some(Stale { age_ms, reason: StaleReason::StoreAway });
+        self
+    }
+}
+
 /// A number, and how far it can be trusted.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Number {
     /// An integer, or a decimal string for sums and formulas; null where a formula is not defined.
     pub(crate) value: Value,
@@ -169,8 +229,39 @@ pub(crate) enum Value {
     Undefined,
 }
 
+impl<'de> Deserialize<'de> for Value {
+    /// An integer beyond 64 bits is refused: JSON readers make a float of it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a decimal string")
+            }
+
+            fn visit_u64<E>(self, integer: u64) -> Result<Value, E> {
+                Ok(Value::Integer(integer.into()))
+            }
+
+            fn visit_i64<E>(self, integer: i64) -> Result<Value, E> {
+                Ok(Value::Integer(integer.into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Undefined)
+            }
+
+            fn visit_str<E>(self, decimal: &str) -> Result<Value, E> {
+                Ok(Value::Decimal(decimal.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// How a number was computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Method {
     /// Integer arithmetic.
@@ -182,7 +273,7 @@ pub(crate) enum Method {
 }
 
 /// Which layer answers a part of the range.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Coverage {
     /// The part's first instant.
     #[schema(value_type = String, format = DateTime)]
@@ -206,7 +297,7 @@ pub(crate) struct Coverage {
 }
 
 /// A layer's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LayerName {
     /// Counted exactly from the lake.
@@ -220,7 +311,7 @@ pub(crate) enum LayerName {
 }
 
 /// A part of the range that was not counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Gap {
     /// Its first instant.
     #[schema(value_type = String, format = DateTime)]
@@ -256,7 +347,7 @@ pub(crate) enum AdjustmentKind {
 }
 
 /// The number of one part of the range.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Part {
     /// `batch` or `speed`.
     pub(crate) layer: LayerName,
@@ -274,7 +365,7 @@ pub(crate) struct Part {
 }
 
 /// The numbers of one combination of dimension values.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Group {
     /// The values grouped by.
     pub(crate) dimensions: BTreeMap<String, String>,
@@ -288,7 +379,7 @@ pub(crate) struct Group {
 }
 
 /// The number of one window.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Point {
     /// The window's first instant.
     #[schema(value_type = String, format = DateTime)]

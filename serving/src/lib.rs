@@ -2,8 +2,9 @@
 //!
 //! A query is planned over windows: each is answered by exactly one layer, batch before the horizon, speed after it.
 //! `merge` is pure and knows neither stores nor clients; `query` turns a question into a plan, reads what it needs
-//! from the `stores` and words the `answer`; `live` does so again whenever something changed, once for everybody
-//! who asks the same. The tenant comes from the credential alone (`access`); who may do what is kept in `accounts`.
+//! from the `stores` and words the `answer`; `cache` keeps answers for as long as they are good; `live`
+//! answers again whenever something changed, once for everybody who asks the same. The tenant comes from
+//! the credential alone (`access`); who may do what is kept in `accounts`.
 
 mod access;
 pub mod accounts;
@@ -11,6 +12,7 @@ mod alerts;
 mod anomaly;
 mod answer;
 mod boards;
+mod cache;
 mod exact;
 mod funnel;
 mod heat;
@@ -22,12 +24,13 @@ mod query;
 mod reconciliation;
 mod records;
 mod routes;
+mod server;
 mod stores;
 mod table;
+mod telemetry;
 mod tuning;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +38,13 @@ use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka, Redis};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, Limits};
 use crate::accounts::Accounts;
 use crate::alerts::watch::Watch;
 use crate::alerts::webhook::Webhooks;
+use crate::cache::Answers;
 use crate::lake::Lake;
 use crate::live::Hub;
 use crate::query::Evaluator;
@@ -122,42 +127,37 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
     let tenants = access.tenant_ids().cloned().collect();
-    let evaluator = Evaluator::new(stores, lake, config.raw_retention, config.accounts.metrics(), tuning.clone());
-    // Ends with this function, also if the listener breaks.
+    let evaluator =
+        Evaluator::new(stores.clone(), lake, config.raw_retention, config.accounts.metrics(), tuning.clone());
+    let answers = Answers::new(evaluator.clone(), tuning.clone());
+    // Ends with this function.
     let stop = shutdown.child_token();
     let _stop_on_return = stop.clone().drop_guard();
-    let hub = Hub::new(evaluator.clone(), access.clone(), tuning.clone(), stop.clone());
-    let ears = hub.clone();
-    let listening = tokio::spawn({
-        let stop = stop.clone();
+    let hub = Hub::new(answers.clone(), access.clone(), tuning.clone(), stop.clone());
+    telemetry::describe();
+    let helpers = TaskTracker::new();
+    helpers.spawn({
+        let (ears, stop) = (hub.clone(), stop.clone());
         async move { ears.listen(announcements, tenants, stop).await }
     });
-    let tending = tokio::spawn({
+    helpers.spawn({
+        let stop = stop.clone();
+        async move { stores.watch(stop).await }
+    });
+    helpers.spawn({
         let stop = stop.clone();
         async move { config.accounts.tend(stop).await }
     });
     let webhooks = Arc::new(Webhooks::new(&tuning.webhook_networks));
     let watch = Watch { access: access.clone(), evaluator: evaluator.clone(), webhooks: webhooks.clone() };
-    let watching = tokio::spawn(watch.run(stop.clone()));
-    let app = App { access, evaluator, hub, tuning, webhooks, shutdown: stop.clone() };
+    helpers.spawn(watch.run(stop.clone()));
+    let app = App { access, evaluator, answers, hub, tuning: tuning.clone(), webhooks, shutdown: stop.clone() };
     let router = routes::router(app, config.extra_openapi);
     tracing::info!(address = %listener.local_addr()?, "serving");
-    let drain = stop.clone();
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { drain.cancelled().await });
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN_MAX).await;
-    };
-    let served = tokio::select! {
-        served = server => served,
-        () = overdue => {
-            tracing::warn!("requests were still open at the end of the drain");
-            Ok(())
-        }
-    };
+    server::serve(listener, router, &tuning, DRAIN_MAX, stop.clone()).await;
     stop.cancel();
+    helpers.close();
     // Only sleeps and reads, all of which end with the token.
-    let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(listening, tending, watching) }).await;
-    served.map_err(Error::Listener)
+    let _ = tokio::time::timeout(Duration::from_secs(1), helpers.wait()).await;
+    Ok(())
 }

@@ -81,6 +81,10 @@ impl Problem {
         Self::new(status, "not-acceptable", "This answer has no such form", detail)
     }
 
+    pub(crate) fn unreadable_message(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-message", "The message cannot be read", detail)
+    }
+
     pub(crate) fn too_long(query_string_bytes_max: usize, header_bytes_max: usize) -> Self {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let detail = format!(
@@ -165,6 +169,11 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "unavailable", "The numbers cannot be read right now", detail)
             .retry_after(Duration::from_secs(5))
+    }
+
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
     }
 
     pub(crate) fn internal() -> Self {

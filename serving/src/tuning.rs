@@ -54,6 +54,48 @@ pub struct Tuning {
     /// The time limit of one question that reads single events, waiting included.
     #[serde(with = "humantime_serde")]
     pub events_timeout: Duration,
+    /// How long what is settled and how far the speed layer is may be remembered, instead of looked up for every query.
+    #[serde(with = "humantime_serde")]
+    pub standing_interval: Duration,
+    /// How old an answer may get whose range reaches into windows that are open: it is kept for this long.
+    #[serde(with = "humantime_serde")]
+    pub cache_moving: Duration,
+    /// The same if every window of it is over, so that only late events can change it.
+    #[serde(with = "humantime_serde")]
+    pub cache_recent: Duration,
+    /// The same if they were over an hour ago.
+    #[serde(with = "humantime_serde")]
+    pub cache_history: Duration,
+    /// The same for answers that are settled from end to end: they are valid until a settlement changes them, so this
+    /// only frees the memory.
+    #[serde(with = "humantime_serde")]
+    pub cache_settled: Duration,
+    /// The most answers that are kept in Redis for one tenant; the one that ends first makes room.
+    pub cache_entries_max: usize,
+    /// The largest answer that is kept in Redis, compressed, in bytes.
+    pub cache_entry_bytes_max: usize,
+    /// How much memory the answers may take that this node keeps, in bytes.
+    pub cache_bytes_max: u64,
+    /// How long a node may take for an answer that others wait for; then one of them computes it.
+    #[serde(with = "humantime_serde")]
+    pub cache_lock: Duration,
+    /// How old the last good answer may be that is given while ClickHouse is away.
+    #[serde(with = "humantime_serde")]
+    pub last_good_max: Duration,
+    /// How long a new answer is waited for where there is a last good one.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// How long ago the speed layer's last progress may be before answers say that they are stale.
+    #[serde(with = "humantime_serde")]
+    pub speed_lag_max: Duration,
+    /// The most connections at a time; the next ones are closed at once.
+    pub connections_max: usize,
+    /// How long a connection may take to send a request's head, and so also how long it may be idle.
+    #[serde(with = "humantime_serde")]
+    pub header_read_timeout: Duration,
+    /// How long a client may take to read something before it is disconnected.
+    #[serde(with = "humantime_serde")]
+    pub write_stall_max: Duration,
     /// The most requests per second and tenant, as a sustained rate and as a burst.
     pub queries_per_second_max: u32,
     /// The sites whose pages may read with a key, such as `https://app.example.com`; none by default.
@@ -64,6 +106,8 @@ pub struct Tuning {
     pub rows_per_minute_max: u64,
     /// The most different live queries per tenant; clients that ask the same share one.
     pub live_queries_max: usize,
+    /// The most live queries of one WebSocket connection.
+    pub live_subscriptions_max: usize,
     /// How many past messages of a live query are kept for clients that come back.
     pub live_history: usize,
     /// The least time between two evaluations of a live query, however fast changes are announced.
@@ -103,11 +147,27 @@ impl Default for Tuning {
             lake_memory_bytes: 1 << 30,
             lake_cache_numbers: 1_000_000,
             events_timeout: Duration::from_secs(30),
+            standing_interval: Duration::from_millis(500),
+            cache_moving: Duration::from_secs(1),
+            cache_recent: Duration::from_secs(60),
+            cache_history: Duration::from_secs(300),
+            cache_settled: Duration::from_secs(3600),
+            cache_entries_max: 1_000,
+            cache_entry_bytes_max: 512 << 10,
+            cache_bytes_max: 128 << 20,
+            cache_lock: Duration::from_secs(3),
+            last_good_max: Duration::from_secs(3600),
+            patience: Duration::from_secs(2),
+            speed_lag_max: Duration::from_secs(5),
+            connections_max: 20_000,
+            header_read_timeout: Duration::from_secs(30),
+            write_stall_max: Duration::from_secs(20),
             queries_per_second_max: 50,
             cors_origins: Vec::new(),
             live_clients_max: 100,
             rows_per_minute_max: 1_000_000_000,
             live_queries_max: 32,
+            live_subscriptions_max: 16,
             live_history: 64,
             live_interval: Duration::from_millis(500),
             live_refresh: Duration::from_secs(5),

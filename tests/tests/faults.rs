@@ -22,6 +22,10 @@ mod object_store;
 mod raw;
 #[path = "faults/redis_lost.rs"]
 mod redis_lost;
+#[path = "faults/serving_connections.rs"]
+mod serving_connections;
+#[path = "faults/serving_stores_away.rs"]
+mod serving_stores_away;
 #[path = "faults/shuffled.rs"]
 mod shuffled;
 #[path = "faults/speed_crash.rs"]

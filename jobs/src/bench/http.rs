@@ -1,4 +1,4 @@
-//! A connection to a collector, with as little of its own as can be: it shares two cores with what it measures.
+//! A connection to a collector or a serving node, with as little of its own as can be: it shares two cores with what it measures.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.context("connecting to the collector")?;
+        let stream = TcpStream::connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // What goes wrong with it is what the next request says.
@@ -48,6 +48,23 @@ impl Connection {
             bail!("the collector answered {status}: {}", String::from_utf8_lossy(&answer));
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Reads something; anything but 200 is an error. Without a key if that is empty.
+    pub(crate) async fn get(&mut self, key: &str, path: &str) -> Result<Bytes> {
+        let mut request = Request::get(path).header("host", &self.host);
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let response = self.sender.send_request(request.body(Full::new(Bytes::new()))?).await.context("asking")?;
+        let status = response.status();
+        let answer = response.into_body().collect().await?.to_bytes();
+        if status != 200 {
+            bail!("{path} was answered with {status}: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(answer)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::access::Scope;
-use reckon_schemas::catalog::{Catalog, Tenant};
+use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
 use reckon_schemas::time::Zone;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ pub(crate) struct Scene {
     pub(crate) config: PathBuf,
     /// Where children's logs go.
     pub(crate) folder: PathBuf,
-    /// The tenants' write keys.
+    /// The tenants' keys, which read, too.
     pub(crate) write_keys: Vec<String>,
 }
 
@@ -36,13 +36,14 @@ impl Scene {
         settings.clickhouse.database = format!("reckon_bench_{}", name.replace(|c: char| !c.is_alphanumeric(), "_"));
         settings.lake.url = format!("file://{}/lake", folder.display());
         settings.speed.group = format!("reckon-bench-{name}");
-        let write_keys = (0..TENANTS).map(|_| keys::generate(vec![Scope::Write])).collect::<Result<Vec<_>>>()?;
+        let write_keys =
+            (0..TENANTS).map(|_| keys::generate(vec![Scope::Write, Scope::Read])).collect::<Result<Vec<_>>>()?;
         let tenants = write_keys.iter().enumerate().map(|(index, key)| {
             Ok(Tenant {
                 id: tenant(index).parse()?,
                 time_zone: Zone::UTC,
                 rollups: rollups.iter().map(|rollup| rollup.parse()).collect::<Result<_, _>>()?,
-                metrics: vec![],
+                metrics: metrics(),
                 keys: vec![key.entry.clone()],
                 // As many as there are cells to hold: what goes to `__other__` is not what is measured.
                 dimension_values_max: 10_000_000,
@@ -107,6 +108,19 @@ impl Scene {
         let statement = format!("DROP DATABASE IF EXISTS `{}`", self.settings.clickhouse.database);
         Ok(self.clickhouse().with_database("default").query(&statement).execute().await?)
     }
+}
+
+/// What the serving layer is asked for.
+fn metrics() -> Vec<Metric> {
+    let metric = |name: &str, measure, currency: Option<&str>| Metric {
+        name: name.to_owned(),
+        event: "click".to_owned(),
+        measure,
+        currency: currency.and_then(|code| code.parse().ok()),
+        property: None,
+        limit: None,
+    };
+    vec![metric("events", Measure::Count, None), metric("revenue", Measure::Money, Some("USD"))]
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

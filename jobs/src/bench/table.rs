@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use super::serving::{live_row, serving_row};
 use super::table_batch::recount_row;
 use crate::report::say;
 
@@ -141,6 +142,8 @@ fn row(line: &Value, run: &Run<'_>) -> Row {
             "",
         ),
         "freshness" => freshness_row(line, own),
+        "serving" => serving_row(line),
+        "live" => live_row(line),
         "raw" => plain(
             "raw events into ClickHouse".to_owned(),
             format!(
@@ -209,7 +212,7 @@ pub(super) fn megabytes(line: &Value) -> String {
     line["usage"]["rss_bytes_max"].as_f64().map_or("?".to_owned(), |bytes| format!("{:.0}", bytes / 1e6))
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     value.as_f64().map_or("?".to_owned(), |number| format!("{number:.2}"))
 }
 

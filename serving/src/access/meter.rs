@@ -33,6 +33,11 @@ pub(super) fn pays(allowance: &Arc<Allowance>) {
     let _ = PAYER.try_with(|payer| payer.set(allowance.clone()));
 }
 
+/// On whose account this task works, to go on with in another one.
+pub(crate) fn payer() -> Option<Arc<Allowance>> {
+    PAYER.try_with(|payer| payer.get().cloned()).ok().flatten()
+}
+
 /// Takes this tenant's share of the node: waits while the tenant has as many questions under way as it may have, which
 /// is fewer than the node answers at a time. Outside of a request nothing is shared.
 ///

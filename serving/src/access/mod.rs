@@ -109,6 +109,19 @@ impl Access {
         Ok(Caller { tenant, scopes: entry.scopes.clone(), actor: Actor::Key(entry.prefix.clone()) })
     }
 
+    /// The tenant whose read key this is, for who says it after the request.
+    ///
+    /// # Errors
+    /// 401 if it is no key, 403 if it may not read, 429 if its tenant has asked too often.
+    pub(crate) fn reader_by_key(&self, key: &str) -> Result<Arc<Tenant>, Problem> {
+        let caller = self.by_key(key)?;
+        if !caller.scopes.contains(&Scope::Read) {
+            return Err(Problem::forbidden(Scope::Read));
+        }
+        self.allowance(&caller.tenant.id).take_queries(1)?;
+        Ok(caller.tenant)
+    }
+
     /// Who sends this request.
     async fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
         if let Some(authorization) = parts.headers.get(header::AUTHORIZATION) {

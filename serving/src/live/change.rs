@@ -30,6 +30,16 @@ pub(crate) enum Kind {
     Change,
 }
 
+impl Kind {
+    /// The name used in every format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Kind::Snapshot => "snapshot",
+            Kind::Change => "change",
+        }
+    }
+}
+
 /// The new answer without the groups and points that the old one has already; `None` if something of the old one is
 /// gone, which only a snapshot can tell.
 ///
@@ -129,6 +139,8 @@ pub(crate) mod tests {
             horizon: None,
             watermark: None,
             computed_at: Timestamp::from_millisecond(as_of_ms).expect("in range"),
+            age_ms: 0,
+            stale: None,
             speed_lag_ms: None,
             coverage: Vec::new(),
             gaps: Vec::new(),

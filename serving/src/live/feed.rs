@@ -1,8 +1,9 @@
 //! One live query: evaluated once, however many clients watch it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
 use tokio::sync::{Notify, watch};
@@ -10,26 +11,30 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::change::{Kind, LiveMessage, change};
-use crate::answer::Answer;
+use crate::answer::{Answer, StaleReason};
+use crate::cache::Answers;
 use crate::problem::Problem;
-use crate::query::Evaluator;
 use crate::query::params::Query;
 use crate::tuning::Tuning;
 
-/// A message as it goes over the wire.
+/// A message as it goes over the wire: encoded once, whoever gets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) seq: u64,
-    pub(crate) kind: Kind,
-    pub(crate) json: Arc<str>,
+    /// As JSON.
+    pub(crate) json: Bytes,
+    /// The same as a server-sent event.
+    pub(crate) event: Bytes,
 }
 
 /// Where a live query stands: its newest answer, and the few changes that led there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Standing {
     seq: u64,
-    answer: Arc<Answer>,
+    answer: Answer,
     history: VecDeque<Sent>,
+    /// Encoded when the first client needs it.
+    snapshot: OnceLock<Option<Sent>>,
 }
 
 impl Standing {
@@ -37,7 +42,7 @@ impl Standing {
     /// an earlier process are lower and are never mistaken for known ones.
     pub(crate) fn new(answer: Answer) -> Self {
         let seq = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
-        Self { seq, answer: Arc::new(answer), history: VecDeque::new() }
+        Self::at(seq, answer, VecDeque::new())
     }
 
     /// Goes on to a new answer.
@@ -52,41 +57,64 @@ impl Standing {
             }
             None => history.clear(),
         }
-        Self { seq, answer: Arc::new(answer), history }
+        Self::at(seq, answer, history)
+    }
+
+    fn at(seq: u64, answer: Answer, history: VecDeque<Sent>) -> Self {
+        Self { seq, answer, history, snapshot: OnceLock::new() }
     }
 
     /// What brings a client here that has seen `seen`: nothing, the changes since then if they are still known, or
-    /// a snapshot.
+    /// a snapshot; whichever is less. So a slow client gets the newest state, and no backlog.
     pub(crate) fn since(&self, seen: Option<u64>) -> Vec<Sent> {
         let Some(seen) = seen.filter(|seen| *seen <= self.seq) else { return self.snapshot() };
         let missing: Vec<Sent> = self.history.iter().filter(|sent| sent.seq > seen).cloned().collect();
         let is_complete = u64::try_from(missing.len()) == Ok(self.seq - seen);
-        if is_complete { missing } else { self.snapshot() }
+        let bytes: usize = missing.iter().map(|sent| sent.json.len()).sum();
+        match (is_complete, missing.len()) {
+            (true, 0 | 1) => missing,
+            (true, _) if self.snapshot_once().is_none_or(|snapshot| bytes <= snapshot.json.len()) => missing,
+            _ => self.snapshot(),
+        }
     }
 
     fn snapshot(&self) -> Vec<Sent> {
-        encode(self.seq, Kind::Snapshot, &self.answer).into_iter().collect()
+        self.snapshot_once().cloned().into_iter().collect()
+    }
+
+    fn snapshot_once(&self) -> Option<&Sent> {
+        self.snapshot.get_or_init(|| encode(self.seq, Kind::Snapshot, &self.answer)).as_ref()
     }
 }
 
 fn encode(seq: u64, kind: Kind, answer: &Answer) -> Option<Sent> {
     let message = LiveMessage { seq, kind, answer: answer.clone() };
-    let json = serde_json::to_string(&message).inspect_err(|error| tracing::error!(%error, "a live message"));
-    Some(Sent { seq, kind, json: json.ok()?.into() })
+    let json = serde_json::to_string(&message).inspect_err(|error| tracing::error!(%error, "a live message")).ok()?;
+    let head = format!("id: {seq}\nevent: {}\ndata: ", kind.name());
+    // JSON has no line breaks.
+    let event = Bytes::from(format!("{head}{json}\n\n"));
+    let json = event.slice(head.len()..head.len() + json.len());
+    Some(Sent { seq, json, event })
 }
 
-/// What watchers see: nothing yet, where the query stands, or why it does not.
-pub(crate) type Seen = Option<Result<Standing, Problem>>;
+/// What watchers see.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    /// Nothing yet, where the query stands, or why it does not.
+    pub(crate) latest: Option<Result<Arc<Standing>, Problem>>,
+    /// Moves on at every heartbeat, so that one clock beats for all clients.
+    beats: u64,
+}
 
 /// A live query and the way to wake it.
 pub(crate) struct Feed {
-    pub(crate) latest: watch::Sender<Seen>,
+    pub(crate) seen: watch::Sender<Seen>,
     pub(crate) wake: Notify,
 }
 
 impl Feed {
     pub(crate) fn new() -> Self {
-        Self { latest: watch::Sender::new(None), wake: Notify::new() }
+        Self { seen: watch::Sender::default(), wake: Notify::new() }
     }
 
     /// Evaluates the query again and again: soon after a wake-up, and from time to time without one. Ends at
@@ -95,43 +123,63 @@ impl Feed {
         &self,
         query: Query,
         tenant: Arc<Tenant>,
-        evaluator: Evaluator,
+        answers: Answers,
         tuning: Arc<Tuning>,
         shutdown: CancellationToken,
         is_abandoned: impl Fn() -> bool,
     ) {
         // Survives failures, so that clients that come back find the changes since they left.
-        let mut standing: Option<Standing> = None;
+        let mut standing: Option<Arc<Standing>> = None;
+        let mut beat = tokio::time::interval(tuning.heartbeat);
         loop {
             let began = Instant::now();
-            let answered = tokio::select! {
-                () = shutdown.cancelled() => return,
-                answered = evaluator.answer(&query, &tenant, Timestamp::now()) => answered,
+            let mut evaluation = Box::pin(answers.live(&query, &tenant));
+            let answered = loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    _ = beat.tick() => self.seen.send_modify(|seen| seen.beats += 1),
+                    answered = &mut evaluation => break answered,
+                }
             };
-            let seen = answered.map(|answer| match &standing {
-                Some(before) => before.advance(answer, tuning.live_history),
-                None => Standing::new(answer),
-            });
-            if let Ok(now) = &seen {
+            let is_stale = answered.as_ref().map_or(true, is_last_good);
+            let latest = match (answered, &standing) {
+                (Ok(answer), Some(before)) => Ok(Arc::new(before.advance(answer, tuning.live_history))),
+                (Ok(answer), None) => Ok(Arc::new(Standing::new(answer))),
+                (Err(problem), _) => Err(problem),
+            };
+            if let Ok(now) = &latest {
                 standing = Some(now.clone());
             }
-            self.latest.send_replace(Some(seen));
+            self.seen.send_modify(|seen| seen.latest = Some(latest));
             let next = async {
+                if is_stale {
+                    // What is announced cannot be read.
+                    return tokio::time::sleep(tuning.live_refresh).await;
+                }
                 // Changes that are announced meanwhile are answered by the same evaluation.
                 let woken = tokio::time::timeout(tuning.live_refresh, self.wake.notified()).await;
                 if woken.is_ok() {
                     tokio::time::sleep_until(began + tuning.live_interval).await;
                 }
             };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = next => {}
+            let mut next = Box::pin(next);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    _ = beat.tick() => self.seen.send_modify(|seen| seen.beats += 1),
+                    () = &mut next => break,
+                }
             }
+            drop(next);
             if is_abandoned() {
                 return;
             }
         }
     }
+}
+
+fn is_last_good(answer: &Answer) -> bool {
+    answer.stale.is_some_and(|stale| stale.reason == StaleReason::StoreAway)
 }
 
 #[cfg(test)]
@@ -140,7 +188,10 @@ mod tests {
     use super::*;
 
     fn kinds(sent: &[Sent]) -> Vec<(u64, Kind)> {
-        sent.iter().map(|sent| (sent.seq, sent.kind)).collect()
+        let kind = |event: &[u8]| {
+            if event.windows(15).any(|part| part == b"event: snapshot") { Kind::Snapshot } else { Kind::Change }
+        };
+        sent.iter().map(|sent| (sent.seq, kind(&sent.event))).collect()
     }
 
     #[test]
@@ -154,11 +205,31 @@ mod tests {
         let now = start + 4;
         assert_eq!(kinds(&standing.since(None)), [(now, Kind::Snapshot)]);
         assert!(standing.since(Some(now)).is_empty());
-        assert_eq!(kinds(&standing.since(Some(now - 2))), [(now - 1, Kind::Change), (now, Kind::Change)]);
+        assert_eq!(kinds(&standing.since(Some(now - 1))), [(now, Kind::Change)]);
+        // Two changes are more than all there is.
+        assert_eq!(kinds(&standing.since(Some(now - 2))), [(now, Kind::Snapshot)]);
         // Further back than the history, and a number that this process never gave.
         assert_eq!(kinds(&standing.since(Some(start))), [(now, Kind::Snapshot)]);
         assert_eq!(kinds(&standing.since(Some(now + 1))), [(now, Kind::Snapshot)]);
         assert_eq!(kinds(&standing.since(Some(7))), [(now, Kind::Snapshot)]);
+    }
+
+    #[test]
+    fn changes_are_sent_one_by_one_where_they_are_less_than_everything() {
+        let many: Vec<(i64, i128)> = (0..50).map(|minute| (minute * 60, 1)).collect();
+        let with = |value| [&many[1..], &[(0, value)]].concat();
+        let mut standing = Standing::new(answer(&[("a", &many)], 1));
+        let start = standing.seq;
+        for value in [2, 3] {
+            standing = standing.advance(answer(&[("a", &with(value))], 2), 3);
+        }
+        let changes = [(start + 1, Kind::Change), (start + 2, Kind::Change)];
+        assert_eq!(kinds(&standing.since(Some(start))), changes);
+        let [first, _] = &standing.since(Some(start))[..] else { panic!("two changes") };
+        let event = std::str::from_utf8(&first.event).expect("text");
+        let json = std::str::from_utf8(&first.json).expect("text");
+        assert_eq!(event, format!("id: {}\nevent: change\ndata: {json}\n\n", start + 1));
+        assert!(json.starts_with('{') && json.ends_with('}'), "{json}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod change;
 mod feed;
 mod listener;
 mod stream;
+pub(crate) mod websocket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::feed::{Feed, Seen};
 use crate::access::{Access, Place, meter};
+use crate::cache::Answers;
 use crate::problem::Problem;
-use crate::query::Evaluator;
 use crate::query::params::Query;
+use crate::telemetry::LIVE_CLIENTS;
 use crate::tuning::Tuning;
 
 /// All live queries. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Hub {
-    evaluator: Evaluator,
+    answers: Answers,
     access: Arc<Access>,
     tuning: Arc<Tuning>,
     shutdown: CancellationToken,
@@ -45,13 +47,8 @@ pub(crate) struct Subscription {
 }
 
 impl Hub {
-    pub(crate) fn new(
-        evaluator: Evaluator,
-        access: Arc<Access>,
-        tuning: Arc<Tuning>,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { evaluator, access, tuning, shutdown, tenants: Arc::default() }
+    pub(crate) fn new(answers: Answers, access: Arc<Access>, tuning: Arc<Tuning>, shutdown: CancellationToken) -> Self {
+        Self { answers, access, tuning, shutdown, tenants: Arc::default() }
     }
 
     /// A place for one more client of a question, which begins to be evaluated if it is not yet.
@@ -74,7 +71,8 @@ impl Hub {
                 feed
             }
         };
-        Ok(Subscription { seen: feed.latest.subscribe(), _place: place })
+        metrics::gauge!(LIVE_CLIENTS).increment(1.0);
+        Ok(Subscription { seen: feed.seen.subscribe(), _place: place })
     }
 
     /// Something of this tenant changed (`None`: perhaps of every tenant).
@@ -90,8 +88,8 @@ impl Hub {
         let hub = self.clone();
         tokio::spawn(async move {
             let is_abandoned = || hub.remove_if_abandoned(&tenant.id, &query, &feed);
-            let (evaluator, tuning, shutdown) = (hub.evaluator.clone(), hub.tuning.clone(), hub.shutdown.clone());
-            let work = feed.run(query.clone(), tenant.clone(), evaluator, tuning, shutdown, is_abandoned);
+            let (answers, tuning, shutdown) = (hub.answers.clone(), hub.tuning.clone(), hub.shutdown.clone());
+            let work = feed.run(query.clone(), tenant.clone(), answers, tuning, shutdown, is_abandoned);
             meter::on_account_of(hub.access.allowance(&tenant.id), work).await;
         });
     }
@@ -99,7 +97,7 @@ impl Hub {
     /// Under the lock, so that nobody subscribes to a feed that is about to end.
     fn remove_if_abandoned(&self, tenant: &TenantId, query: &Query, feed: &Feed) -> bool {
         let mut tenants = self.lock();
-        let is_abandoned = feed.latest.receiver_count() == 0;
+        let is_abandoned = feed.seen.receiver_count() == 0;
         if is_abandoned && let Some(watched) = tenants.get_mut(tenant) {
             watched.feeds.remove(query);
         }
@@ -113,5 +111,11 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
         // Nothing in here can be left half done by a panic.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        metrics::gauge!(LIVE_CLIENTS).decrement(1.0);
     }
 }

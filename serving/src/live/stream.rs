@@ -1,16 +1,19 @@
 //! A subscription as server-sent events.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
 use super::Subscription;
-use super::change::Kind;
-use super::feed::Sent;
 use crate::problem::Problem;
+
+/// A comment, which clients pass over.
+const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 
 impl Subscription {
     /// Waits for the first state.
@@ -18,8 +21,8 @@ impl Subscription {
     /// # Errors
     /// Why there is none: so that a question that cannot be answered is refused before a stream begins.
     pub(crate) async fn ready(&mut self) -> Result<(), Problem> {
-        let first = self.seen.wait_for(Option::is_some).await;
-        match first.as_deref() {
+        let first = self.seen.wait_for(|seen| seen.latest.is_some()).await;
+        match first.as_deref().map(|seen| &seen.latest) {
             Ok(Some(Ok(_))) => Ok(()),
             Ok(Some(Err(problem))) => Err(problem.clone()),
             Ok(None) | Err(_) => Err(Problem::unavailable("shutting down")),
@@ -30,23 +33,31 @@ impl Subscription {
     ///
     /// When the question cannot be answered any more the stream says why and ends: a client must not take
     /// heartbeats for fresh numbers.
-    pub(crate) fn into_sse(
+    pub(crate) fn into_sse(self, seen: Option<u64>, shutdown: CancellationToken) -> Response {
+        let mut response = Body::from_stream(self.events(seen, shutdown)).into_response();
+        let content_type = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    }
+
+    fn events(
         self,
         mut seen: Option<u64>,
-        heartbeat: Duration,
         shutdown: CancellationToken,
-    ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> {
         let Self { seen: mut latest, _place: place } = self;
-        let stream = async_stream::stream! {
+        async_stream::stream! {
             // Named here, or the stream would not hold it: only what is used is captured.
             let _place = place;
             loop {
-                let now = latest.borrow_and_update().clone();
+                let now = latest.borrow_and_update().latest.clone();
+                let mut is_silent = true;
                 match now {
                     Some(Ok(standing)) => {
                         for sent in standing.since(seen) {
+                            is_silent = false;
                             seen = Some(sent.seq);
-                            yield Ok(event(&sent));
+                            yield Ok(sent.event);
                         }
                     }
                     Some(Err(problem)) => {
@@ -55,24 +66,18 @@ impl Subscription {
                     }
                     None => {}
                 }
+                if is_silent {
+                    yield Ok(HEARTBEAT);
+                }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     changed = latest.changed() => if changed.is_err() { return },
                 }
             }
-        };
-        Sse::new(stream).keep_alive(KeepAlive::new().interval(heartbeat).text("heartbeat"))
+        }
     }
 }
 
-fn event(sent: &Sent) -> Event {
-    let name = match sent.kind {
-        Kind::Snapshot => "snapshot",
-        Kind::Change => "change",
-    };
-    Event::default().id(sent.seq.to_string()).event(name).data(&*sent.json)
-}
-
-fn failure(problem: &Problem) -> Event {
-    Event::default().event("problem").data(serde_json::to_string(problem).unwrap_or_default())
+fn failure(problem: &Problem) -> Bytes {
+    format!("event: problem\ndata: {}\n\n", serde_json::to_string(problem).unwrap_or_default()).into()
 }

@@ -87,6 +87,15 @@ impl Settlements {
         let last = self.days.partition_point(|day| day.start < to);
         first..last.max(first)
     }
+
+    /// 128 bits of what is settled of a range: how far, by which runs, in which state. Two are equal only if no
+    /// settlement, restatement, close or reopening has touched the range in between.
+    pub(crate) fn fingerprint(&self, from: EventTime, to: EventTime) -> String {
+        let days = self.days_in(from, to);
+        let days: Vec<_> = days.iter().map(|day| (day.day, &day.run_id, day.state, day.settled_at)).collect();
+        let horizon = self.horizon.map(|horizon| horizon.min(to));
+        crate::cache::entry::hash(format!("{horizon:?} {days:?}").as_bytes())
+    }
 }
 
 /// Where a number comes from and whether it can still change.

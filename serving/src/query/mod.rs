@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
+use reckon_schemas::ids::TenantId;
 use reckon_schemas::time::EventTime;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
@@ -36,6 +37,7 @@ use self::question::Question;
 use self::saved::Saved;
 use crate::access::meter;
 use crate::answer::Answer;
+use crate::cache::flights::Flights;
 use crate::lake::Lake;
 use crate::merge::plan::Settlements;
 use crate::merge::{Kept, MergeError};
@@ -43,6 +45,9 @@ use crate::problem::Problem;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::{StoreError, Stores};
 use crate::tuning::Tuning;
+
+/// The most tenants whose standing is remembered for a tick.
+const STANDINGS_MAX: u64 = 10_000;
 
 /// Answers questions, so many at a time. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +61,9 @@ pub(crate) struct Evaluator {
     slots: Arc<Semaphore>,
     /// The places of questions that read single events, which take long: they have places of their own.
     event_slots: Arc<Semaphore>,
+    /// Looked up once a tick and tenant, however many ask.
+    standings: moka::sync::Cache<TenantId, Arc<Standing>>,
+    looking_up: Flights<TenantId, Arc<Standing>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
 }
@@ -77,9 +85,9 @@ struct Moment {
 
 /// How far both layers are.
 #[derive(Clone)]
-struct Standing {
-    settlements: Settlements,
-    progress: SpeedProgress,
+pub(crate) struct Standing {
+    pub(crate) settlements: Settlements,
+    pub(crate) progress: SpeedProgress,
     redis_error: Option<StoreError>,
 }
 
@@ -97,7 +105,10 @@ impl Evaluator {
     pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, saved: Saved, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
-        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, redis_is_away: Arc::default() }
+        let standings =
+            moka::sync::Cache::builder().max_capacity(STANDINGS_MAX).time_to_live(tuning.standing_interval).build();
+        let (looking_up, redis_is_away) = (Flights::default(), Arc::default());
+        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, looking_up, redis_is_away }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -112,7 +123,8 @@ impl Evaluator {
         let (moment, query) = (Moment::new(now), &*self.resolved(query, tenant));
         // On the heap: the state of all reads of an answer is large, and live queries hold one each.
         let answered = Box::pin(self.answer_one(Asked { query, tenant, moment: &moment }, None));
-        self.within_limits(self.reads_events(query, tenant), answered).await
+        let answer = self.within_limits(self.reads_events(query, tenant), answered).await?;
+        Ok(self.marked(answer))
     }
 
     /// The same, compared with what the question says.
@@ -124,7 +136,14 @@ impl Evaluator {
         let (moment, query) = (Moment::new(now), &*self.resolved(&question.query, tenant));
         let asked = Asked { query, tenant, moment: &moment };
         let reads_events = compared.queries(query).iter().any(|query| self.reads_events(query, tenant));
-        self.within_limits(reads_events, Box::pin(self.answer_compared(asked, compared))).await
+        let answer = self.within_limits(reads_events, Box::pin(self.answer_compared(asked, compared))).await?;
+        Ok(self.marked(answer))
+    }
+
+    /// Says so if the speed layer is behind.
+    fn marked(&self, mut answer: Answer) -> Answer {
+        answer.mark_if_behind(self.tuning.speed_lag_max);
+        answer
     }
 
     /// Within the time limit, and in a place for it. Questions that read single events take their places as they read.
@@ -175,8 +194,26 @@ impl Evaluator {
         Ok(Standing::clone(standing))
     }
 
-    /// What is settled and what is counted now.
-    async fn standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
+    /// What is settled and what is counted, at one moment that is at most a tick ago.
+    ///
+    /// # Errors
+    /// ClickHouse is away.
+    pub(crate) async fn standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
+        if let Some(standing) = self.standings.get(&tenant.id) {
+            return Ok(standing);
+        }
+        let begin = || {
+            let (evaluator, tenant) = (self.clone(), tenant.clone());
+            async move {
+                let standing = Box::pin(evaluator.look_up_standing(&tenant)).await?;
+                evaluator.standings.insert(tenant.id.clone(), standing.clone());
+                Ok(standing)
+            }
+        };
+        self.looking_up.join(&tenant.id, begin).await.0
+    }
+
+    async fn look_up_standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
         let settlements = self.stores.clickhouse.settlements(tenant);
         let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
         let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
@@ -186,7 +223,7 @@ impl Evaluator {
 }
 
 impl Evaluator {
-    fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> Bounds {
         Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.tuning.seconds_kept }
     }
 

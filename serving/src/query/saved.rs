@@ -16,7 +16,7 @@ pub(crate) type Saved = watch::Receiver<Arc<Copies>>;
 
 impl Evaluator {
     /// The question with what its metric computes, if that is a saved one.
-    pub(super) fn resolved<'a>(&self, query: &'a Query, tenant: &Tenant) -> Cow<'a, Query> {
+    pub(crate) fn resolved<'a>(&self, query: &'a Query, tenant: &Tenant) -> Cow<'a, Query> {
         if query.formula.is_some() || tenant.metric(&query.metric).is_some() {
             return Cow::Borrowed(query);
         }

@@ -54,6 +54,8 @@ pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Ans
         horizon: plan.horizon().map(EventTime::to_timestamp),
         watermark: progress.watermark().map(EventTime::to_timestamp),
         computed_at: now,
+        age_ms: 0,
+        stale: None,
         speed_lag_ms: progress.lag_ms(now),
         coverage: coverage(plan),
         gaps: gaps(plan, progress.is_empty()).into_iter().chain(solved.beside.gaps.iter().cloned()).collect(),

@@ -2,6 +2,8 @@
 
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
@@ -16,11 +18,13 @@ use super::{App, accept};
 use crate::access::Reader;
 use crate::answer::Answer;
 use crate::live::change::LiveMessage;
+use crate::live::websocket::{self, Host};
 use crate::problem::Problem;
 use crate::query::params::Query;
 use crate::query::question::Question;
 use crate::query::store_problem;
 use crate::reconciliation::Reconciliation;
+use crate::server::Place;
 
 pub(super) type Pairs = Result<extract::Query<Vec<(String, String)>>, QueryRejection>;
 
@@ -75,6 +79,10 @@ pub(crate) struct MetricAnswer {
 /// most frequent values of its property as groups, the most frequent first, of windows of `5m`, `1h` or `1d` (at most
 /// 100 by default); `total` is how often any value occurred. `method`, `error_bound`, `as_of` and `speed_lag_ms` say
 /// how good and how fresh they are.
+///
+/// An answer may be a kept one: of a range that is settled until a settlement changes it, of one that is over for a minute
+/// (five, if it was over an hour ago), of one that is not over for a second. `computed_at` and `age_ms` say how old it is.
+/// While a store is away the last good answer is given, and `stale` says so; so it does if the speed layer is behind.
 #[utoipa::path(get, path = "/v1/query", tag = "read", security(("read_key" = [])),
     params(
         ("metric" = String, Query, description = "A metric of the catalog"),
@@ -102,7 +110,7 @@ pub(crate) struct MetricAnswer {
         (status = 404, description = "No such metric", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No rollup has these dimensions, or the answer would be too large", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store of settled numbers is away, and there is no last good answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn query(
     State(app): State<App>,
@@ -112,7 +120,7 @@ pub(crate) async fn query(
 ) -> Result<Response, Problem> {
     let form = accept::form(&headers)?;
     let question = Question::parse(&pairs(given)?)?;
-    say(form, &app.evaluator.ask(&question, &reader.0, Timestamp::now()).await?, &question)
+    say(form, &app.answers.answer(&question, &reader.0, Timestamp::now()).await?, &question)
 }
 
 /// The same question, answered again whenever its answer changes.
@@ -153,7 +161,43 @@ pub(crate) async fn live(
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let mut subscription = app.hub.subscribe(query, &reader.0)?;
     subscription.ready().await?;
-    Ok(fresh(subscription.into_sse(seen, app.tuning.heartbeat, app.shutdown.clone())))
+    Ok(fresh(subscription.into_sse(seen, app.shutdown.clone())))
+}
+
+/// The same over a WebSocket, several questions on one connection.
+///
+/// Messages are JSON. A client without a key in its request (browsers cannot send one) says
+/// `{"type":"auth","key":"…"}` first. `{"type":"subscribe","id":"a","query":"metric=revenue&grain=1h","seq":17}` begins a
+/// question: `query` as for /v1/live, `seq` is the last number seen, if any. Its messages come as
+/// `{"type":"message","id":"a","message":{…}}`. `{"type":"unsubscribe","id":"a"}` ends it. `problem` says what was
+/// refused, `heartbeat` comes every 15 seconds.
+#[utoipa::path(get, path = "/v1/live/ws", tag = "read", security((), ("read_key" = [])),
+    responses(
+        (status = 101, description = "The conversation begins"),
+        (status = 400, description = "This is no WebSocket handshake", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn live_ws(
+    State(app): State<App>,
+    place: Option<extract::Extension<Place>>,
+    headers: HeaderMap,
+    reader: Result<Reader, Problem>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|rejection| Problem::unreadable_message(rejection.body_text()))?;
+    // What a browser sends by itself proves nothing about the page that opens the connection: it has to say its key.
+    let tenant = if headers.contains_key(header::AUTHORIZATION) { Some(reader?.0) } else { None };
+    let App { access, hub, tuning, shutdown, .. } = app;
+    let host = Host { access, hub, tuning, shutdown };
+    let upgrade = upgrade
+        .read_buffer_size(websocket::READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(websocket::MESSAGE_BYTES_MAX)
+        .max_frame_size(websocket::MESSAGE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(async move |socket| {
+        websocket::converse(socket, host, tenant).await;
+        drop(place);
+    }))
 }
 
 /// The newest settlement run and its comparison with the speed layer.

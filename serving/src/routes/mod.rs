@@ -26,7 +26,7 @@ use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -37,6 +37,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::access::{Access, meter};
 use crate::alerts::webhook::Webhooks;
+use crate::cache::Answers;
 use crate::live::Hub;
 use crate::problem::Problem;
 use crate::query::Evaluator;
@@ -54,6 +55,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct App {
     pub(crate) access: Arc<Access>,
     pub(crate) evaluator: Evaluator,
+    pub(crate) answers: Answers,
     pub(crate) hub: Hub,
     pub(crate) tuning: Arc<Tuning>,
     pub(crate) webhooks: Arc<Webhooks>,
@@ -94,6 +96,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     let router = Router::new()
         .route("/v1/live", get(api::live))
         .merge(alerts::live_router())
+        .route("/v1/live/ws", any(api::live_ws))
         .merge(answered_at_once)
         .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -20,7 +20,10 @@ const SESSION_COOKIE: &str = "__Host-reckon";
         title = "Reckon",
         description = "Numbers that say where they come from: settled or provisional, exact or estimated, and how far off they can be."
     ),
-    paths(api::query, anomalies::anomalies, funnels::funnels, api::live, api::latest_reconciliation, api::catalog, api::healthz, api::readyz),
+    paths(
+        api::query, anomalies::anomalies, funnels::funnels, api::live, api::live_ws, api::latest_reconciliation,
+        api::catalog, api::healthz, api::readyz
+    ),
     modifiers(&ReadKey),
     tags(
         (name = "read", description = "Ask for numbers"),
@@ -83,6 +86,7 @@ mod tests {
             "/v1/query",
             "/v1/funnels",
             "/v1/live",
+            "/v1/live/ws",
             "/v1/reconciliations/latest",
             "/v1/catalog",
             "read_key",

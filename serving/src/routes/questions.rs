@@ -14,7 +14,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::api::{Pairs, fresh, pairs};
 use super::{App, accept, api};
 use crate::access::Reader;
-use crate::answer::Answer;
+use crate::answer::{Answer, Stale};
 use crate::heat::HeatMap;
 use crate::problem::Problem;
 use crate::query::question::{QUESTIONS_MAX, Question, WrittenQuestion};
@@ -22,6 +22,8 @@ use crate::table::Form;
 
 /// What to give as `cursor` for the next page, for clients that read no JSON.
 const NEXT: HeaderName = HeaderName::from_static("reckon-next");
+/// Says that an answer is older than it should be, and why.
+const STALE: HeaderName = HeaderName::from_static("reckon-stale");
 
 /// The description of these routes.
 #[derive(OpenApi)]
@@ -92,7 +94,7 @@ pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request
     match asked(request).await? {
         Asked::One(written) => {
             let question = Question::read(&written)?;
-            say(form, &app.evaluator.ask(&question, &reader.0, now).await?, &question)
+            say(form, &app.answers.answer(&question, &reader.0, now).await?, &question)
         }
         Asked::Several(written) => {
             if form != Form::Json {
@@ -104,7 +106,7 @@ pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request
             app.access.charge(&reader.0, written.len().saturating_sub(1))?;
             let outcomes = written.iter().map(async |written| {
                 let answer = match Question::read(written) {
-                    Ok(question) => app.evaluator.ask(&question, &reader.0, now).await,
+                    Ok(question) => app.answers.answer(&question, &reader.0, now).await,
                     Err(problem) => Err(problem),
                 };
                 answer.map_or_else(Outcome::Problem, |answer| Outcome::Answer(Box::new(answer)))
@@ -161,7 +163,7 @@ pub(crate) async fn history(
     }
     given.push(("metric".to_owned(), metric));
     let question = Question::parse(&given)?;
-    say(form, &app.evaluator.ask(&question, &reader.0, Timestamp::now()).await?, &question)
+    say(form, &app.answers.answer(&question, &reader.0, Timestamp::now()).await?, &question)
 }
 
 /// A metric by hour of the day and day of the week, in the tenant's zone.
@@ -200,6 +202,12 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    headers.insert(header::AGE, HeaderValue::from(answer.age_ms / 1000));
+    if let Some(Stale { age_ms, reason }) = answer.stale
+        && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
+    {
+        headers.insert(STALE, value);
+    }
     if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
         headers.insert(NEXT, next);
     }

@@ -7,8 +7,10 @@ use clickhouse::query::Query;
 use clickhouse::{Client, RowOwned, RowRead};
 use reckon_schemas::stores;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
+use super::breaker::Breaker;
 use crate::access::meter;
 
 const STORE: &str = "ClickHouse";
@@ -38,6 +40,7 @@ pub(crate) struct ClickHouse {
     client: Client,
     rows_max: u64,
     timeout: Duration,
+    breaker: Breaker,
 }
 
 impl ClickHouse {
@@ -54,23 +57,25 @@ impl ClickHouse {
         if let Some(password) = &config.password {
             client = client.with_password(password);
         }
-        Self { client, rows_max, timeout }
+        Self { client, rows_max, timeout, breaker: Breaker::new(STORE) }
     }
 
     /// A statement whose values are all bound by the server: `{name:Type}` in its text, [`Statement::bind`] for the
     /// value. The text is a constant of this program.
     pub(crate) fn statement(&self, sql: &'static str) -> Statement {
-        Statement {
-            query: self.client.query_raw(sql),
-            rows_max: self.rows_max,
-            timeout: self.timeout,
-            is_limited: false,
-        }
+        let Self { client, rows_max, timeout, breaker } = self;
+        let (rows_max, timeout, breaker) = (*rows_max, *timeout, breaker.clone());
+        Statement { query: client.query_raw(sql), rows_max, timeout, is_limited: false, breaker }
     }
 
-    /// Whether the server answers.
+    /// Whether the server answers; asks it even if it is left alone at the moment.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        self.statement("SELECT toUInt8(1)").rows::<u8>().await.map(|_| ())
+        self.statement("SELECT toUInt8(1)").fetch::<u8>().await.map(|_| ())
+    }
+
+    /// Looks after the server until shutdown.
+    pub(super) async fn watch(&self, shutdown: CancellationToken) {
+        self.breaker.watch(|| self.ping(), shutdown).await;
     }
 }
 
@@ -80,6 +85,7 @@ pub(crate) struct Statement {
     rows_max: u64,
     timeout: Duration,
     is_limited: bool,
+    breaker: Breaker,
 }
 
 impl Statement {
@@ -99,7 +105,20 @@ impl Statement {
 
     /// All rows.
     pub(crate) async fn rows<T: RowOwned + RowRead>(self) -> Result<Vec<T>, StoreError> {
-        match tokio::time::timeout(self.timeout, metered(self.query)).await {
+        self.breaker.admit()?;
+        self.fetch().await
+    }
+
+    async fn fetch<T: RowOwned + RowRead>(self) -> Result<Vec<T>, StoreError> {
+        let answered = tokio::time::timeout(self.timeout, metered(self.query)).await;
+        match &answered {
+            Ok(Err(Error::Network(_))) => self.breaker.failed(),
+            // A refusal is an answer.
+            Ok(_) => self.breaker.answered(),
+            // One statement that takes too long proves nothing: whether the server hangs, the probe tells.
+            Err(_) => {}
+        }
+        match answered {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(Error::BadResponse(text))) if self.is_limited && is_over_limit(&text) => {
                 Err(StoreError::OverLimit { store: STORE, problem: text })

@@ -2,6 +2,7 @@
 //! the freshest of it. Nothing is written here.
 
 pub(crate) mod beside;
+pub(crate) mod breaker;
 pub(crate) mod cells;
 pub(crate) mod clickhouse;
 pub(crate) mod progress;
@@ -16,6 +17,7 @@ pub(crate) mod tops;
 use std::time::Duration;
 
 use reckon_schemas::stores;
+use tokio_util::sync::CancellationToken;
 
 use self::clickhouse::ClickHouse;
 use self::redis::Redis;
@@ -82,5 +84,10 @@ impl Stores {
     ) -> Result<Self, ::redis::RedisError> {
         let clickhouse = ClickHouse::new(clickhouse, bounds.rows_max, bounds.query_timeout);
         Ok(Self { clickhouse, redis: Redis::new(redis, bounds.redis_timeout)?, topic })
+    }
+
+    /// Looks after both until shutdown, so that nobody waits for one that is away.
+    pub(crate) async fn watch(&self, shutdown: CancellationToken) {
+        tokio::join!(self.clickhouse.watch(shutdown.clone()), self.redis.watch(shutdown));
     }
 }

@@ -9,9 +9,11 @@ use reckon_schemas::sketch::Sketch;
 use reckon_schemas::stores;
 use reckon_schemas::window::Window;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, FromRedisValue, Pipeline, RedisError};
+use redis::{Client, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation};
+use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
+use super::breaker::Breaker;
 use super::tops::FreshTop;
 use crate::query::selection::Selection;
 
@@ -27,6 +29,7 @@ pub(crate) struct Redis {
     connection: ConnectionManager,
     client: Client,
     timeout: Duration,
+    breaker: Breaker,
 }
 
 /// One field of a window's hash.
@@ -46,7 +49,7 @@ impl Redis {
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), settings)?;
-        Ok(Self { connection, client, timeout })
+        Ok(Self { connection, client, timeout, breaker: Breaker::new(STORE) })
     }
 
     /// A client to subscribe with.
@@ -54,11 +57,23 @@ impl Redis {
         &self.client
     }
 
-    /// Whether the server answers.
+    /// Whether the server answers; asks it even if it is left alone at the moment.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        let mut ping = redis::pipe();
-        ping.cmd("PING");
-        self.ask::<Vec<String>>(&ping).await.map(|_| ())
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING");
+        self.in_time(ping.query_async::<String>(&mut connection)).await.map(|_| ())
+    }
+
+    /// Looks after the server until shutdown.
+    pub(super) async fn watch(&self, shutdown: CancellationToken) {
+        self.breaker.watch(|| self.ping(), shutdown).await;
+    }
+
+    /// Runs a script.
+    pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        self.breaker.admit()?;
+        let mut connection = self.connection.clone();
+        self.told(self.in_time(script.invoke_async(&mut connection)).await)
     }
 
     /// How far each partition has been counted.
@@ -159,9 +174,23 @@ impl Redis {
     }
 
     async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        self.breaker.admit()?;
         let mut connection = self.connection.clone();
-        // The client's own limits are per step; this one is for the whole request.
-        match tokio::time::timeout(self.timeout, pipeline.query_async::<T>(&mut connection)).await {
+        self.told(self.in_time(pipeline.query_async::<T>(&mut connection)).await)
+    }
+
+    /// Tells the breaker: what this store is asked for takes no time, so silence means that it is away.
+    fn told<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &answer {
+            Err(StoreError::Unavailable { .. }) => self.breaker.failed(),
+            _ => self.breaker.answered(),
+        }
+        answer
+    }
+
+    /// The client's own limits are per step; this one is for the whole request.
+    async fn in_time<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unavailable(error.to_string())),
             Err(_) => Err(unavailable(format!("nothing within {:?}", self.timeout))),

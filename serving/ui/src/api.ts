@@ -89,6 +89,12 @@ export interface HeatMap {
 /** The last two are answered by the speed layer alone and have no windows. */
 export type Measure = "count" | "money" | "sum" | "users" | "active_users" | "top";
 
+/** How old, and whether the live counting is behind or a store behind the server is away. */
+export interface Stale {
+  age_ms: number;
+  reason: "speed_behind" | "store_away";
+}
+
 export interface Answer {
   tenant: string;
   metric: string;
@@ -101,6 +107,10 @@ export interface Answer {
   horizon: string | null;
   watermark: string | null;
   computed_at: string;
+  /** How long before it was sent it was computed: more than nothing for an answer that is kept. */
+  age_ms: number;
+  /** Numbers that are older than they should be, and why. */
+  stale?: Stale;
   /** How long before `computed_at` the partition that is the longest behind reported its progress. */
   speed_lag_ms: number | null;
   coverage: Coverage[];

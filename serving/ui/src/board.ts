@@ -45,7 +45,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     return error instanceof Error ? error.message : String(error);
   };
   const seen = (answer: Answer): void => {
-    connection.lagged(answer.speed_lag_ms);
+    connection.lagged(answer.speed_lag_ms, answer.stale ?? null);
     if (horizon !== undefined && horizon !== answer.horizon) reconciled.poke();
     horizon = answer.horizon;
   };

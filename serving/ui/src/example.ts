@@ -28,6 +28,7 @@ export function answer(change: Partial<Answer> = {}): Answer {
     horizon: "2026-05-01T11:00:00Z",
     watermark: "2026-05-01T12:30:00Z",
     computed_at: "2026-05-01T12:31:00Z",
+    age_ms: 0,
     speed_lag_ms: 500,
     coverage: [
       { from: "2026-05-01T10:00:00Z", to: "2026-05-01T11:00:00Z", layer: "batch", state: "settled", as_of: null, run_ids: ["run-1"] },

@@ -95,11 +95,13 @@ test("goes on while the stores are away", async () => {
 });
 
 test("never calls itself live while it is stale", () => {
-  const facts = { phase: "open" as const, text: null, silentMs: 500, lagMs: 900 };
+  const facts = { phase: "open" as const, text: null, silentMs: 500, lagMs: 900, stale: null };
   expect(health(facts)).toBe("live");
   expect(health({ ...facts, silentMs: null, phase: "connecting" })).toBe("connecting");
   expect(health({ ...facts, silentMs: 21_000 })).toBe("stale");
   expect(health({ ...facts, lagMs: 31_000 })).toBe("behind");
+  expect(health({ ...facts, stale: { age_ms: 6_000, reason: "speed_behind" } })).toBe("behind");
+  expect(health({ ...facts, stale: { age_ms: 90_000, reason: "store_away" } })).toBe("last-good");
   expect(health({ ...facts, phase: "broken" })).toBe("reconnecting");
   expect(health({ ...facts, phase: "broken", silentMs: 4_000 })).toBe("stale");
   expect(health({ ...facts, phase: "refused" })).toBe("refused");

@@ -1,6 +1,7 @@
 //! The read path on what the other layers' tables hold: settled before the horizon, provisional after it.
 
 mod asking;
+mod cache;
 mod comparing;
 mod formulas;
 mod grafana;
@@ -13,3 +14,4 @@ mod scene;
 mod shapes;
 mod speed_only;
 mod views;
+mod websocket;

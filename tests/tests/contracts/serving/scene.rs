@@ -101,8 +101,26 @@ impl Scene {
         Ok(scene)
     }
 
-    /// A node on these stores.
+    /// A node on these stores that looks at everything anew for every question about what can still move.
     pub(super) async fn serve(&self, clickhouse: &stores::ClickHouse, redis: &stores::Redis) -> Result<Node> {
+        let tuning = Tuning {
+            live_interval: Duration::from_millis(50),
+            standing_interval: Duration::ZERO,
+            cache_moving: Duration::ZERO,
+            cache_recent: Duration::ZERO,
+            cache_history: Duration::ZERO,
+            ..Tuning::default()
+        };
+        self.serve_with(clickhouse, redis, tuning).await
+    }
+
+    /// A node on these stores.
+    pub(super) async fn serve_with(
+        &self,
+        clickhouse: &stores::ClickHouse,
+        redis: &stores::Redis,
+        tuning: Tuning,
+    ) -> Result<Node> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
@@ -116,7 +134,7 @@ impl Scene {
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
             catalog: self.catalog.clone(),
             accounts: self.accounts()?,
-            tuning: Tuning { live_interval: Duration::from_millis(50), ..Tuning::default() },
+            tuning,
             extra_openapi: Vec::new(),
         };
         tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));

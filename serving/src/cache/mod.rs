@@ -1,0 +1,255 @@
+//! Answers that are kept for a while, and the last good ones for when a store is away.
+//!
+//! An answer is given again only to the same question of the same tenant, over the same range, settled by the same runs
+//! ([`entry::Meaning`]); how long depends on how much of it can still move. It always says how old it is. There are two
+//! places: this node's memory, and Redis, which all nodes share ([`shared`]); without Redis each node is on its own.
+
+pub(crate) mod entry;
+pub(crate) mod flights;
+pub(crate) mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reckon_schemas::catalog::{Measure, Tenant};
+use reckon_schemas::time::EventTime;
+
+use self::entry::{Entry, Key, Meaning};
+use self::flights::Flights;
+use self::shared::{Lease, Looked, Shared};
+use crate::answer::Answer;
+use crate::problem::Problem;
+use crate::query::params::Query;
+use crate::query::question::Question;
+use crate::query::{Evaluator, Standing};
+use crate::telemetry::{Outcome, answered};
+use crate::tuning::Tuning;
+
+/// How often a node looks whether another one has the answer: at first, and at the most.
+const LOOK_MIN: Duration = Duration::from_millis(4);
+const LOOK_MAX: Duration = Duration::from_millis(64);
+/// What an answer takes beside its numbers, in bytes; a guess.
+const ENTRY_BYTES: usize = 2_000;
+/// What a number takes in memory, in bytes; a guess on the high side.
+const NUMBER_BYTES: usize = 300;
+
+/// Answers questions, from what is kept where that is good enough. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    evaluator: Evaluator,
+    /// The newest answer to each question, good or not: what is not good any more is the last good one.
+    kept: moka::sync::Cache<Key, Arc<Entry>>,
+    flights: Flights<Key, Arc<Entry>>,
+    shared: Shared,
+    tuning: Arc<Tuning>,
+}
+
+impl Answers {
+    pub(crate) fn new(evaluator: Evaluator, tuning: Arc<Tuning>) -> Self {
+        let kept = moka::sync::Cache::builder()
+            .max_capacity(tuning.cache_bytes_max)
+            .weigher(|_, entry: &Arc<Entry>| weight(&entry.answer))
+            .time_to_live(tuning.last_good_max)
+            .build();
+        let shared = Shared::new(evaluator.stores().redis.clone(), &tuning);
+        Self { evaluator, kept, flights: Flights::default(), shared, tuning }
+    }
+
+    /// Answers a question of a tenant. While ClickHouse is away this is the last good answer, which says so.
+    ///
+    /// # Errors
+    /// The question cannot be answered, or there is no last good answer.
+    pub(crate) async fn answer(
+        &self,
+        question: &Question,
+        tenant: &Arc<Tenant>,
+        now: Timestamp,
+    ) -> Result<Answer, Problem> {
+        // By what it computes, not by a name that may mean something else tomorrow.
+        let query = self.evaluator.resolved(&question.query, tenant).into_owned();
+        let question = &Question { query, compared: question.compared.clone() };
+        let key = Key::of(question, tenant, &self.tuning);
+        let last = self.kept.get(&key);
+        let current = Box::pin(self.current(&key, question, tenant, now));
+        let current = match &last {
+            // Who has something to give does not make others wait.
+            Some(_) => tokio::time::timeout(self.tuning.patience, current)
+                .await
+                .unwrap_or_else(|_| Err(Problem::unavailable("the stores take too long"))),
+            None => current.await,
+        };
+        match (current, last) {
+            (Err(problem), Some(last)) if problem.is_passing() => self.last_good(&last).ok_or(problem),
+            (current, _) => current,
+        }
+    }
+
+    /// A new answer for those who watch, or the last good one while ClickHouse is away.
+    ///
+    /// # Errors
+    /// The question cannot be answered, or there is no last good answer.
+    pub(crate) async fn live(&self, query: &Query, tenant: &Tenant) -> Result<Answer, Problem> {
+        let query = &*self.evaluator.resolved(query, tenant);
+        let key = Key::of(&Question { query: query.clone(), compared: None }, tenant, &self.tuning);
+        match self.evaluator.answer(query, tenant, Timestamp::now()).await {
+            Ok(answer) => {
+                // Not known to be good for any other moment.
+                let meaning = Meaning { from: EventTime(0), to: EventTime(0), settled: String::new() };
+                let entry = Entry { meaning, until_ms: 0, answer: answer.clone() };
+                self.kept.insert(key, Arc::new(entry));
+                Ok(answer)
+            }
+            Err(problem) if problem.is_passing() => {
+                self.kept.get(&key).and_then(|last| self.last_good(&last)).ok_or(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn last_good(&self, last: &Entry) -> Option<Answer> {
+        let answer = last.answer.clone().into_last_good(Timestamp::now());
+        let age = Duration::from_millis(u64::try_from(answer.age_ms).unwrap_or(u64::MAX));
+        (age <= self.tuning.last_good_max).then(|| {
+            answered(Outcome::LastGood);
+            answer
+        })
+    }
+
+    async fn current(
+        &self,
+        key: &Key,
+        question: &Question,
+        tenant: &Arc<Tenant>,
+        now: Timestamp,
+    ) -> Result<Answer, Problem> {
+        let Some((from, to)) = self.range(question, tenant, now) else {
+            answered(Outcome::Passed);
+            return self.evaluator.ask(question, tenant, now).await;
+        };
+        let standing = self.evaluator.standing(tenant).await?;
+        // What it is compared with lies before it.
+        let since = if question.compared.is_some() { EventTime(i64::MIN) } else { from };
+        let meaning = Meaning { from, to, settled: standing.settlements.fingerprint(since, to) };
+        if let Some(entry) = self.kept.get(key).filter(|entry| entry.is_good(&meaning, now)) {
+            answered(Outcome::Hit);
+            return Ok(self.said(&entry, &standing));
+        }
+        loop {
+            let begin = || {
+                let (answers, key, question, tenant) = (self.clone(), key.clone(), question.clone(), tenant.clone());
+                let (meaning, watermark) = (meaning.clone(), standing.progress.watermark());
+                async move { Box::pin(answers.fetch(&key, &question, &tenant, meaning, watermark)).await }
+            };
+            let (entry, is_mine) = self.flights.join(key, begin).await;
+            let entry = entry?;
+            // Somebody else's may be of the minute before.
+            if is_mine || entry.is_good(&meaning, now) {
+                if !is_mine {
+                    answered(Outcome::Coalesced);
+                }
+                return Ok(self.said(&entry, &standing));
+            }
+        }
+    }
+
+    /// The range of the question now; `None` if its answer is not kept, or if there is none.
+    fn range(
+        &self,
+        Question { query, .. }: &Question,
+        tenant: &Tenant,
+        now: Timestamp,
+    ) -> Option<(EventTime, EventTime)> {
+        let is_kept = match tenant.metric(&query.metric) {
+            // Its range moves with every second.
+            Some(metric) => metric.measure != Measure::ActiveUsers,
+            None => query.formula.is_some(),
+        };
+        let now = EventTime::from_timestamp(now);
+        let windows = is_kept.then(|| query.windows(now, &tenant.time_zone, self.evaluator.bounds()).ok()).flatten()?;
+        Some((windows.first()?.start, windows.last()?.end))
+    }
+
+    /// The answer from any node, or computed here.
+    async fn fetch(
+        &self,
+        key: &Key,
+        question: &Question,
+        tenant: &Tenant,
+        meaning: Meaning,
+        watermark: Option<EventTime>,
+    ) -> Result<Arc<Entry>, Problem> {
+        let lease = match self.look(key, &meaning).await {
+            Ok(entry) => {
+                answered(Outcome::SharedHit);
+                let entry = Arc::from(entry);
+                self.kept.insert(key.clone(), Arc::clone(&entry));
+                return Ok(entry);
+            }
+            Err(lease) => lease,
+        };
+        let computed = self.evaluator.ask(question, tenant, Timestamp::now()).await;
+        let answer = match (computed, &lease) {
+            (Ok(answer), _) => answer,
+            (Err(problem), Some(lease)) => {
+                // Without it the lock ends by itself.
+                let _ = self.shared.release(key, lease).await;
+                return Err(problem);
+            }
+            (Err(problem), None) => return Err(problem),
+        };
+        answered(Outcome::Miss);
+        let entry = Arc::new(Entry::new(meaning, answer, watermark, &self.tuning, rand::random()));
+        self.kept.insert(key.clone(), Arc::clone(&entry));
+        if let Some(lease) = lease {
+            // Without it the others compute for themselves.
+            let _ = self.shared.put(key, &lease, &entry, Timestamp::now()).await;
+        }
+        Ok(entry)
+    }
+
+    /// An entry that another node has made or is making, else the right to make one: `None` if Redis is away, or if
+    /// somebody has had it for too long.
+    async fn look(&self, key: &Key, meaning: &Meaning) -> Result<Box<Entry>, Option<Lease>> {
+        let began = tokio::time::Instant::now();
+        let (mut known, mut pause) = (0, LOOK_MIN);
+        loop {
+            match self.shared.look(key, known).await {
+                Ok(Looked::Entry(entry, fence)) => {
+                    let is_own = entry.answer.tenant == key.tenant;
+                    if is_own && entry.is_good(meaning, Timestamp::now()) {
+                        return Ok(entry);
+                    }
+                    known = fence;
+                }
+                Ok(Looked::Unreadable(fence)) => known = fence,
+                Ok(Looked::Lease(lease)) => return Err(Some(lease)),
+                Ok(Looked::Wait) => {
+                    if began.elapsed() > self.tuning.cache_lock * 2 {
+                        return Err(None);
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LOOK_MAX);
+                }
+                Err(_) => return Err(None),
+            }
+        }
+    }
+
+    /// An entry as it is given now: its numbers as they were, everything else as it is.
+    fn said(&self, entry: &Entry, standing: &Standing) -> Answer {
+        let now = Timestamp::now();
+        let mut answer = entry.answer.clone();
+        answer.age_ms = now.as_millisecond().saturating_sub(answer.computed_at.as_millisecond()).max(0);
+        answer.horizon = standing.settlements.horizon().map(EventTime::to_timestamp);
+        answer.watermark = standing.progress.watermark().map(EventTime::to_timestamp);
+        answer.speed_lag_ms = standing.progress.lag_ms(now);
+        answer.mark_if_behind(self.tuning.speed_lag_max);
+        answer
+    }
+}
+
+fn weight(answer: &Answer) -> u32 {
+    let numbers: usize = answer.groups.iter().map(|group| 1 + group.parts.len() + group.points.len()).sum();
+    u32::try_from(ENTRY_BYTES + numbers * NUMBER_BYTES).unwrap_or(u32::MAX)
+}
