@@ -2,6 +2,8 @@
 
 #[path = "contracts/accounts/mod.rs"]
 mod accounts;
+#[path = "contracts/alerts.rs"]
+mod alerts;
 #[path = "contracts/backfill.rs"]
 mod backfill;
 #[path = "contracts/close.rs"]

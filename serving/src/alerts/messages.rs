@@ -59,8 +59,8 @@ impl Accounts {
         if let Some(problem) = problem {
             tracing::warn!(message = id, attempts, state, problem, "an alert's message did not arrive");
         }
-        let wait_s = FIRST_WAIT_S.saturating_mul(1_i64.checked_shl(u32::try_from(attempts).unwrap_or(32)).unwrap_or(1));
-        let wait_s = wait_s.clamp(FIRST_WAIT_S, WAIT_S_MAX);
+        let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
+        let wait_s = (FIRST_WAIT_S << doublings).min(WAIT_S_MAX);
         let sql = "UPDATE alert_messages SET state = $1, attempts = $2, next_at = $3, problem = $4 WHERE event = $5";
         let next_at = micros(Timestamp::now() + SignedDuration::from_secs(wait_s));
         let query = sqlx::query(sql).bind(state).bind(attempts).bind(next_at).bind(problem).bind(id);

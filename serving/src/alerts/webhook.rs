@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, Url, redirect};
-use sha2::Sha256;
+use standardwebhooks::Webhook;
 
 /// What a receiver may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -161,10 +160,8 @@ pub(crate) fn secret_from_random(random: [u8; 24]) -> String {
 
 fn signature(secret: &str, id: &str, at_s: i64, body: &str) -> Result<String, Undelivered> {
     let unusable = || Undelivered::Never("the secret of this webhook is unusable: make the alert again".to_owned());
-    let key = secret.strip_prefix(SECRET_PREFIX).and_then(|secret| STANDARD.decode(secret).ok()).ok_or_else(unusable)?;
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| unusable())?;
-    mac.update(format!("{id}.{at_s}.{body}").as_bytes());
-    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+    let webhook = Webhook::new(secret).map_err(|_| unusable())?;
+    webhook.sign(id, at_s, body.as_bytes()).map_err(|_| unusable())
 }
 
 #[cfg(test)]
