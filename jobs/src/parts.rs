@@ -72,7 +72,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                 let accounts = accounts::open(settings).map_err(ConfigError::from)?;
                 let config = collect::Config {
                     kafka: settings.kafka.clone(),
-                    catalog: catalog.clone(),
+                    catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     keys: accounts.keys(),
                     tuning: settings.collect.clone(),
                 };
@@ -95,7 +95,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                 running.spawn(*part, async move { Ok(worker::run(config, shutdown).await?) });
             }
             Part::Raw => {
-                let config = raw_config(settings, catalog.clone());
+                let config = raw_config(settings);
                 running.spawn(*part, async move { Ok(raw::run(config, shutdown).await?) });
             }
             Part::Archive => {
@@ -113,7 +113,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     lake: settings.lake.clone(),
                     raw_retention: settings.raw.retention,
                     kafka: settings.kafka.clone(),
-                    catalog: catalog.clone(),
+                    catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     accounts: accounts::open(settings).map_err(ConfigError::from)?,
                     tuning: settings.serve.clone(),
                     extra_openapi: vec![collect::openapi()],
@@ -128,11 +128,10 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
 }
 
 /// What the raw events' part needs to know.
-pub(crate) fn raw_config(settings: &Settings, catalog: Arc<Catalog>) -> raw::Config {
+pub(crate) fn raw_config(settings: &Settings) -> raw::Config {
     raw::Config {
         kafka: settings.kafka.clone(),
         clickhouse: settings.clickhouse.clone(),
-        catalog,
         tuning: settings.raw.clone(),
     }
 }

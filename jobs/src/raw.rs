@@ -15,7 +15,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Brings in what the log has, then prints one JSON line.
 pub(crate) async fn until_end(settings: &Settings, shutdown: CancellationToken) -> Result<(), Exit> {
     prepare::everything(settings, &shutdown).await?;
-    let config = parts::raw_config(settings, settings.read_catalog()?);
+    let config = parts::raw_config(settings);
     let before = cpu_seconds()?;
     let summary = reckon_speed::raw::run_to_end(config, shutdown).await.context("raw")?;
     let (seconds, cpu_seconds) = (summary.took.as_secs_f64(), cpu_seconds()? - before);

@@ -103,6 +103,12 @@ pub fn changes_channel(tenant: &str) -> String {
     format!("rk:{{{tenant}}}:changes")
 }
 
+/// The tenant whose channel this is.
+#[must_use]
+pub fn changes_channel_tenant(channel: &str) -> Option<&str> {
+    channel.strip_prefix("rk:{")?.strip_suffix("}:changes")
+}
+
 /// An answer that is kept, by the name of its question.
 #[must_use]
 pub fn cache_entry(tenant: &str, question: &str) -> String {

@@ -37,6 +37,7 @@ use std::time::Duration;
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka, Redis};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,8 +69,8 @@ pub struct Config {
     pub raw_retention: Duration,
     /// For the name of the topic whose progress is told; the log itself is not read.
     pub kafka: Kafka,
-    /// Tenants, their metrics and their keys.
-    pub catalog: Arc<Catalog>,
+    /// Tenants, their metrics and their keys; followed while it runs.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Who may do what, and what people saved.
     pub accounts: Accounts,
     /// Bounds and intervals.
@@ -126,7 +127,6 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         evaluations_max: (tuning.evaluations_max / 2).max(1),
     };
     let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
-    let tenants = access.tenant_ids().cloned().collect();
     let evaluator =
         Evaluator::new(stores.clone(), lake, config.raw_retention, config.accounts.metrics(), tuning.clone());
     let answers = Answers::new(evaluator.clone(), tuning.clone());
@@ -138,7 +138,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let helpers = TaskTracker::new();
     helpers.spawn({
         let (ears, stop) = (hub.clone(), stop.clone());
-        async move { ears.listen(announcements, tenants, stop).await }
+        async move { ears.listen(announcements, stop).await }
     });
     helpers.spawn({
         let stop = stop.clone();

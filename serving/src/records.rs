@@ -112,6 +112,24 @@ pub(crate) struct Change {
     pub(crate) changed_at: Timestamp,
 }
 
+/// An item that the collector refused.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Rejected {
+    /// Its partition and offset in the log of rejected items.
+    pub(crate) id: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) refused_at: Timestamp,
+    /// The door that it came in through.
+    pub(crate) source: String,
+    /// The field that is wrong.
+    pub(crate) field: String,
+    /// What is wrong with it.
+    pub(crate) reason: String,
+    /// The item as it was received, cut after 32 KB.
+    pub(crate) raw: String,
+}
+
 /// A place in a list: the instant of the last item that was seen, and what tells items of one instant apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {

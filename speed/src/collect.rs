@@ -46,8 +46,8 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 pub struct Config {
     /// The log that events are written to.
     pub kafka: Kafka,
-    /// The tenants, their write keys and their bounds.
-    pub catalog: Arc<Catalog>,
+    /// The tenants, their write keys and their bounds; followed while the collector runs.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Keys that are made and revoked while the collector runs; who sends them knows where they are kept.
     pub keys: watch::Receiver<Arc<KeyBook>>,
     /// The section `collect` of the configuration.

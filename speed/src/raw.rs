@@ -17,10 +17,8 @@ mod reader;
 mod tuning;
 mod writer;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +40,6 @@ pub struct Config {
     pub kafka: Kafka,
     /// Where raw events go.
     pub clickhouse: ClickHouse,
-    /// Whose events are kept.
-    pub catalog: Arc<Catalog>,
     /// How it is done.
     pub tuning: Tuning,
 }
@@ -145,7 +141,7 @@ fn assemble(
     shutdown: CancellationToken,
     stop: &CancellationToken,
 ) -> Result<Reader, Error> {
-    let Config { kafka, clickhouse, catalog, tuning } = config;
+    let Config { kafka, clickhouse, tuning } = config;
     let group = Member::join(kafka, &tuning.membership())
         .map_err(|error| Error::Address { address: kafka.brokers.clone(), problem: error.to_string() })?;
     let (blocks, taken) = mpsc::channel(1);
@@ -154,7 +150,7 @@ fn assemble(
     Ok(Reader {
         group,
         topic: kafka.topics.events.clone(),
-        filling: Filling::new(catalog, tuning),
+        filling: Filling::new(tuning),
         tuning: tuning.clone(),
         blocks,
         acknowledged,

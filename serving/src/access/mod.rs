@@ -1,14 +1,15 @@
 //! Who asks, and what they may. The tenant comes from the credential alone: nothing else in a request can name one.
 //!
-//! A route says what it needs by what it extracts: [`Reader`], [`Admin`], or [`Editor`] for what people
-//! save. Everything without one of them is public, and there is little of that.
+//! A route says what it needs by what it extracts: [`Reader`], [`watcher::Watcher`] for streams, [`Admin`], or [`Editor`] for
+//! what people save. Everything without one of them is public, and there is little of that.
 
 mod allowance;
 pub(crate) mod cookie;
 pub(crate) mod meter;
+pub(crate) mod watcher;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header;
@@ -29,13 +30,20 @@ use crate::problem::Problem;
 
 /// Who may do what, and how often.
 pub(crate) struct Access {
-    catalog: Arc<Catalog>,
-    tenants: HashMap<TenantId, Arc<Tenant>>,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    // A plain lock: it is held for a look, never across an await.
+    known: RwLock<Arc<Known>>,
     accounts: Accounts,
     cookies: Cookies,
     throttle: Throttle,
     book: watch::Receiver<Arc<KeyBook>>,
     allowances: Allowances,
+}
+
+/// A catalog, and its tenants ready to be handed out.
+struct Known {
+    catalog: Arc<Catalog>,
+    tenants: HashMap<TenantId, Arc<Tenant>>,
 }
 
 /// Who asks, once their credential was found good.
@@ -47,16 +55,24 @@ pub(crate) struct Caller {
 }
 
 impl Access {
-    pub(crate) fn new(catalog: Arc<Catalog>, accounts: Accounts, limits: Limits) -> Self {
-        let tenants = catalog.tenants.iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant.clone()))).collect();
+    /// Follows the catalog from now on.
+    pub(crate) fn new(catalog: watch::Receiver<Arc<Catalog>>, accounts: Accounts, limits: Limits) -> Self {
+        let known = RwLock::new(Arc::new(Known::of(catalog.borrow().clone())));
         let (book, allowances) = (accounts.keys(), Allowances::new(limits, accounts.quotas()));
         let cookies = Cookies { secure: accounts.tuning().secure_cookies };
-        Self { catalog, tenants, accounts, cookies, throttle: Throttle::new(), book, allowances }
+        Self { catalog, known, accounts, cookies, throttle: Throttle::new(), book, allowances }
     }
 
-    /// Every tenant's id.
-    pub(crate) fn tenant_ids(&self) -> impl Iterator<Item = &TenantId> {
-        self.tenants.keys()
+    /// The catalog as it is now.
+    fn known(&self) -> Arc<Known> {
+        let newest = self.catalog.borrow().clone();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if Arc::ptr_eq(&known.catalog, &newest) {
+            return known;
+        }
+        let known = Arc::new(Known::of(newest));
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
+        known
     }
 
     /// The configuration store.
@@ -76,12 +92,12 @@ impl Access {
 
     /// A tenant of the catalog.
     pub(crate) fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.tenants.get(id).cloned()
+        self.known().tenants.get(id).cloned()
     }
 
     /// Whether there is such a tenant.
     pub(crate) fn has_tenant(&self, id: &str) -> bool {
-        self.tenants.contains_key(id)
+        self.known().tenants.contains_key(id)
     }
 
     /// What a tenant may use, and has used.
@@ -103,9 +119,10 @@ impl Access {
     /// 401 in the same words for keys that are wrong, expired, revoked or unknown.
     pub(crate) fn by_key(&self, key: &str) -> Result<Caller, Problem> {
         let book = self.book.borrow().clone();
-        let identified = self.catalog.identify(&book, key, Timestamp::now());
+        let known = self.known();
+        let identified = known.catalog.identify(&book, key, Timestamp::now());
         let (tenant, entry) = identified.ok_or_else(Problem::unauthorized)?;
-        let tenant = self.tenants.get(&tenant.id).cloned().ok_or_else(Problem::unauthorized)?;
+        let tenant = known.tenants.get(&tenant.id).cloned().ok_or_else(Problem::unauthorized)?;
         Ok(Caller { tenant, scopes: entry.scopes.clone(), actor: Actor::Key(entry.prefix.clone()) })
     }
 
@@ -129,7 +146,7 @@ impl Access {
             return self.by_key(key);
         }
         let (_, session) = self.session(parts).await?;
-        let tenant = self.tenants.get(session.tenant.as_str()).cloned().ok_or_else(Problem::unauthorized)?;
+        let tenant = self.tenant(session.tenant.as_str()).ok_or_else(Problem::unauthorized)?;
         Ok(Caller { tenant, scopes: session.scopes, actor: Actor::Person(session.email) })
     }
 
@@ -151,6 +168,13 @@ impl Access {
         allowance.take_queries(1)?;
         meter::pays(&allowance);
         Ok(caller)
+    }
+}
+
+impl Known {
+    fn of(catalog: Arc<Catalog>) -> Self {
+        let tenants = catalog.tenants.iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant.clone()))).collect();
+        Self { catalog, tenants }
     }
 }
 
@@ -247,7 +271,7 @@ mod tests {
         let accounts = Accounts::open(nowhere).expect("not used");
         let limits =
             Limits { queries_per_second_max: 2, live_clients_max: 1, rows_per_minute_max: 1, evaluations_max: 1 };
-        let access = Access::new(Arc::new(Catalog { tenants: vec![tenant] }), accounts, limits);
+        let access = Access::new(watch::channel(Arc::new(Catalog { tenants: vec![tenant] })).1, accounts, limits);
         let ask = async |authorization: Option<&str>| {
             let mut request = Request::get("/");
             if let Some(authorization) = authorization {

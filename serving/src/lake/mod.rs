@@ -6,6 +6,7 @@ mod count;
 mod events;
 mod funnel;
 mod pinned;
+mod rejected;
 mod s3;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ struct Inner {
     runtime: Arc<RuntimeEnv>,
     /// The table at the newest version that was seen.
     newest: Mutex<Option<DeltaTable>>,
+    /// The same of the table of rejected items.
+    rejected: Mutex<Option<DeltaTable>>,
     versions: Cache<u64, Arc<PinnedLake>>,
     days: Cache<(TenantId, u64), Arc<BTreeMap<Date, u64>>>,
     counted: Cache<Asked, Arc<Counted>>,
@@ -75,6 +78,7 @@ impl Lake {
             limits,
             runtime,
             newest: Mutex::default(),
+            rejected: Mutex::default(),
             versions: Cache::new(VERSIONS_MAX),
             days: Cache::new(DAYS_MAX),
             counted: Cache::builder().max_capacity(limits.cache_numbers).weigher(weigh).build(),
@@ -128,7 +132,7 @@ impl Lake {
         // Opened anew after an error.
         let table = match newest.take() {
             Some(mut table) => table.update_state().await.map(|()| table),
-            None => open(&self.0.store).await,
+            None => open(&self.0.store, EVENTS_TABLE).await,
         };
         let table = table.map_err(|error| unreadable(&error))?;
         *newest = Some(table.clone());
@@ -136,9 +140,9 @@ impl Lake {
     }
 }
 
-async fn open(store: &stores::Lake) -> Result<DeltaTable, DeltaTableError> {
+async fn open(store: &stores::Lake, table: &str) -> Result<DeltaTable, DeltaTableError> {
     s3::register();
-    let url = deltalake::ensure_table_uri(format!("{}/{EVENTS_TABLE}", store.url.trim_end_matches('/')))?;
+    let url = deltalake::ensure_table_uri(format!("{}/{table}", store.url.trim_end_matches('/')))?;
     let options = store.options().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     DeltaTableBuilder::from_url(url)?.with_storage_options(options).load().await
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, cast, ident, lit};
 use deltalake::kernel::LogicalFileView;
 use deltalake::{DeltaTable, DeltaTableError, FilterOp, FilterValue};
@@ -21,6 +22,7 @@ use reckon_schemas::window::{Grain, WindowCursor};
 
 use super::events::MICROS_PER_DAY;
 use super::{STORE, broken, failed, unreadable};
+use crate::access::meter;
 use crate::stores::StoreError;
 
 /// The table of events at one version, which stays the same whatever is archived meanwhile.
@@ -124,18 +126,34 @@ async fn committed_at(table: &DeltaTable) -> Option<Timestamp> {
     Timestamp::from_millisecond(at_ms).ok()
 }
 
-/// Reads a plan to its end, batch by batch.
+/// Reads a plan to its end, batch by batch, on the account of who asked.
 pub(super) async fn for_each_batch(
     rows: DataFrame,
     mut receive: impl FnMut(&RecordBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let mut stream = rows.execute_stream().await.map_err(|error| failed(&error))?;
-    while let Some(batch) = stream.try_next().await.map_err(|error| failed(&error))? {
-        receive(&batch)?;
-        // A batch is milliseconds of work; others get their turn.
-        tokio::task::coop::consume_budget().await;
+    let context = Arc::new(rows.task_ctx());
+    let plan = rows.create_physical_plan().await.map_err(|error| failed(&error))?;
+    let mut stream = execute_stream(Arc::clone(&plan), context).map_err(|error| failed(&error))?;
+    let read = async {
+        while let Some(batch) = stream.try_next().await.map_err(|error| failed(&error))? {
+            receive(&batch)?;
+            // A batch is milliseconds of work; others get their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+        Ok(())
+    };
+    let read = read.await;
+    meter::charge(rows_scanned(&plan));
+    read
+}
+
+/// What the files gave, before anything was left out.
+fn rows_scanned(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let children = plan.children();
+    if children.is_empty() {
+        return plan.metrics().and_then(|metrics| metrics.output_rows()).map_or(0, |rows| rows as u64);
     }
-    Ok(())
+    children.into_iter().map(rows_scanned).sum()
 }
 
 /// A column of integers.

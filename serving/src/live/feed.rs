@@ -122,7 +122,7 @@ impl Feed {
     pub(crate) async fn run(
         &self,
         query: Query,
-        tenant: Arc<Tenant>,
+        tenant: impl Fn() -> Arc<Tenant>,
         answers: Answers,
         tuning: Arc<Tuning>,
         shutdown: CancellationToken,
@@ -133,6 +133,8 @@ impl Feed {
         let mut beat = tokio::time::interval(tuning.heartbeat);
         loop {
             let began = Instant::now();
+            // The catalog may have changed since the last time.
+            let tenant = tenant();
             let mut evaluation = Box::pin(answers.live(&query, &tenant));
             let answered = loop {
                 tokio::select! {
@@ -141,6 +143,7 @@ impl Feed {
                     answered = &mut evaluation => break answered,
                 }
             };
+            drop(evaluation);
             let is_stale = answered.as_ref().map_or(true, is_last_good);
             let latest = match (answered, &standing) {
                 (Ok(answer), Some(before)) => Ok(Arc::new(before.advance(answer, tuning.live_history))),

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use reckon_schemas::ids::TenantId;
 use reckon_schemas::redis_keys;
 use redis::RedisError;
 use tokio_util::sync::CancellationToken;
@@ -16,14 +15,14 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 impl Hub {
     /// Wakes live queries when their tenant's numbers change, until shutdown. Connects again after every loss.
-    pub(crate) async fn listen(&self, client: redis::Client, tenants: Vec<TenantId>, shutdown: CancellationToken) {
+    pub(crate) async fn listen(&self, client: redis::Client, shutdown: CancellationToken) {
         let mut pause = RETRY_MIN;
         let mut is_told = false;
         loop {
             let mut is_heard = false;
             let lost = tokio::select! {
                 () = shutdown.cancelled() => return,
-                lost = self.listen_once(&client, &tenants, &mut is_heard) => lost,
+                lost = self.listen_once(&client, &mut is_heard) => lost,
             };
             if is_heard {
                 (pause, is_told) = (RETRY_MIN, false);
@@ -41,26 +40,17 @@ impl Hub {
         }
     }
 
-    async fn listen_once(
-        &self,
-        client: &redis::Client,
-        tenants: &[TenantId],
-        is_heard: &mut bool,
-    ) -> Result<(), RedisError> {
+    async fn listen_once(&self, client: &redis::Client, is_heard: &mut bool) -> Result<(), RedisError> {
         let mut pubsub = client.get_async_pubsub().await?;
-        let channels: Vec<String> = tenants.iter().map(|tenant| redis_keys::changes_channel(tenant.as_str())).collect();
-        if channels.is_empty() {
-            std::future::pending::<()>().await;
-        }
-        pubsub.subscribe(&channels).await?;
+        // Those of tenants that come later, too.
+        pubsub.psubscribe(redis_keys::changes_channel("*")).await?;
         *is_heard = true;
-        tracing::info!(tenants = tenants.len(), "listening for changes");
+        tracing::info!("listening for changes");
         // What was announced in between was not heard.
         self.wake(None);
         let mut messages = pubsub.on_message();
         while let Some(message) = messages.next().await {
-            let tenant = tenants.iter().zip(&channels).find(|(_, channel)| *channel == message.get_channel_name());
-            self.wake(tenant.map(|(tenant, _)| tenant.as_str()));
+            self.wake(redis_keys::changes_channel_tenant(message.get_channel_name()));
         }
         Ok(())
     }

@@ -89,7 +89,8 @@ impl Hub {
         tokio::spawn(async move {
             let is_abandoned = || hub.remove_if_abandoned(&tenant.id, &query, &feed);
             let (answers, tuning, shutdown) = (hub.answers.clone(), hub.tuning.clone(), hub.shutdown.clone());
-            let work = feed.run(query.clone(), tenant.clone(), answers, tuning, shutdown, is_abandoned);
+            let tenant_now = || hub.access.tenant(tenant.id.as_str()).unwrap_or_else(|| tenant.clone());
+            let work = feed.run(query.clone(), tenant_now, answers, tuning, shutdown, is_abandoned);
             meter::on_account_of(hub.access.allowance(&tenant.id), work).await;
         });
     }

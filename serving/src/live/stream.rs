@@ -10,6 +10,7 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
 use super::Subscription;
+use crate::access::watcher::Admission;
 use crate::problem::Problem;
 
 /// A comment, which clients pass over.
@@ -31,10 +32,10 @@ impl Subscription {
 
     /// The messages after the one that the client has seen last, as they come, with heartbeats in between.
     ///
-    /// When the question cannot be answered any more the stream says why and ends: a client must not take
+    /// When the question cannot be answered any more, or the credential is not good any more, the stream says why and ends: a client must not take
     /// heartbeats for fresh numbers.
-    pub(crate) fn into_sse(self, seen: Option<u64>, shutdown: CancellationToken) -> Response {
-        let mut response = Body::from_stream(self.events(seen, shutdown)).into_response();
+    pub(crate) fn into_sse(self, seen: Option<u64>, admission: Admission, shutdown: CancellationToken) -> Response {
+        let mut response = Body::from_stream(self.events(seen, admission, shutdown)).into_response();
         let content_type = HeaderValue::from_static("text/event-stream");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
@@ -43,12 +44,14 @@ impl Subscription {
     fn events(
         self,
         mut seen: Option<u64>,
+        admission: Admission,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> {
         let Self { seen: mut latest, _place: place } = self;
         async_stream::stream! {
             // Named here, or the stream would not hold it: only what is used is captured.
             let _place = place;
+            let mut ended = std::pin::pin!(admission.ended());
             loop {
                 let now = latest.borrow_and_update().latest.clone();
                 let mut is_silent = true;
@@ -71,6 +74,10 @@ impl Subscription {
                 }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
+                    problem = &mut ended => {
+                        yield Ok(failure(&problem));
+                        return;
+                    }
                     changed = latest.changed() => if changed.is_err() { return },
                 }
             }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hub, Subscription};
 use crate::access::Access;
+use crate::access::watcher::{Admission, Watcher};
 use crate::problem::Problem;
 use crate::query::params::Query;
 use crate::tuning::Tuning;
@@ -89,11 +90,11 @@ struct Watched {
     seen: Option<u64>,
 }
 
-/// Talks until one of the two has had enough. `tenant` is who the request's own key belongs to.
-pub(crate) async fn converse(socket: WebSocket, host: Host, tenant: Option<Arc<Tenant>>) {
+/// Talks until one of the two has had enough. `watcher` is who the request's own key belongs to.
+pub(crate) async fn converse(socket: WebSocket, host: Host, watcher: Option<Watcher>) {
     let quota = RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND_MAX));
     let mut conversation = Conversation { socket, host, watched: Vec::new(), quota };
-    if let End::Close(code, reason) = conversation.run(tenant).await {
+    if let End::Close(code, reason) = conversation.run(watcher).await {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         // Who is gone by now does not need to know.
         let _ = conversation.socket.send(Message::Close(Some(frame))).await;
@@ -101,29 +102,34 @@ pub(crate) async fn converse(socket: WebSocket, host: Host, tenant: Option<Arc<T
 }
 
 impl Conversation {
-    async fn run(&mut self, tenant: Option<Arc<Tenant>>) -> End {
+    async fn run(&mut self, watcher: Option<Watcher>) -> End {
         let shutdown = self.host.shutdown.clone();
         let talk = async {
-            let tenant = match tenant {
-                Some(tenant) => tenant,
+            let Watcher { tenant, admission } = match watcher {
+                Some(watcher) => watcher,
                 None => match tokio::time::timeout(AUTH_MAX, self.authenticate()).await {
-                    Ok(Ok(tenant)) => tenant,
+                    Ok(Ok(watcher)) => watcher,
                     Ok(Err(end)) => return end,
                     Err(_) => return End::Close(close_code::POLICY, "no key in time"),
                 },
             };
             match self.tell(&Told::Ready { tenant: tenant.id.as_str() }).await {
-                Ok(()) => self.listen(&tenant).await,
+                Ok(()) => tokio::select! {
+                    end = self.listen(&tenant) => end,
+                    _ = admission.ended() => End::Close(close_code::POLICY, "the key is not valid any more"),
+                },
                 Err(end) => end,
             }
         };
         shutdown.run_until_cancelled(Box::pin(talk)).await.unwrap_or(End::Close(close_code::AWAY, "shutting down"))
     }
 
-    async fn authenticate(&mut self) -> Result<Arc<Tenant>, End> {
+    async fn authenticate(&mut self) -> Result<Watcher, End> {
         let problem = match self.hear().await? {
             Ok(Said::Auth { key }) => match self.host.access.reader_by_key(&key) {
-                Ok(tenant) => return Ok(tenant),
+                Ok(tenant) => {
+                    return Ok(Watcher { tenant, admission: Admission::by_key(self.host.access.clone(), &key) });
+                }
                 Err(problem) => problem,
             },
             Ok(_) => Problem::unauthorized(),

@@ -115,6 +115,11 @@ impl Evaluator {
         &self.stores
     }
 
+    /// The events that the archive has.
+    pub(crate) fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
     /// Answers a question of a tenant, within the time limit.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
+use crate::access::watcher::{Admission, Watcher};
 use crate::access::{Editor, Place, Reader};
 use crate::accounts::Accounts;
 use crate::alerts::definition::Definition;
@@ -265,16 +266,16 @@ pub(crate) async fn events(
         (status = 429, description = "Too many live clients; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn live(State(app): State<App>, reader: Reader, headers: HeaderMap) -> Result<Response, Problem> {
-    let tenant = reader.0.id.to_string();
-    let place = app.access.allowance(&reader.0.id).take_place(LIVE_TICK)?;
+pub(crate) async fn live(State(app): State<App>, watcher: Watcher, headers: HeaderMap) -> Result<Response, Problem> {
+    let Watcher { tenant, admission } = watcher;
+    let place = app.access.allowance(&tenant.id).take_place(LIVE_TICK)?;
     let accounts = app.access.accounts().clone();
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let seen = match seen {
         Some(seen) => seen,
-        None => accounts.newest_alert_event(&tenant).await?,
+        None => accounts.newest_alert_event(tenant.id.as_str()).await?,
     };
-    let events = told(accounts, tenant, seen, place, app.shutdown.clone());
+    let events = told(accounts, tenant.id.to_string(), seen, (place, admission), app.shutdown.clone());
     let heartbeat = KeepAlive::new().interval(app.tuning.heartbeat);
     Ok((NO_STORE_HEADERS, Sse::new(events).keep_alive(heartbeat)).into_response())
 }
@@ -284,11 +285,12 @@ fn told(
     accounts: Accounts,
     tenant: String,
     mut seen: String,
-    place: Place,
+    (place, admission): (Place, Admission),
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     stream! {
         let _place = place;
+        let mut ended = std::pin::pin!(admission.ended());
         loop {
             for event in accounts.alert_events(&tenant, &seen, EVENTS_MAX).await.unwrap_or_default() {
                 seen.clone_from(&event.id);
@@ -298,6 +300,12 @@ fn told(
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                problem = &mut ended => {
+                    if let Ok(sent) = sse::Event::default().event("problem").json_data(&problem) {
+                        yield Ok(sent);
+                    }
+                    return;
+                }
                 () = tokio::time::sleep(LIVE_TICK) => {}
             }
         }

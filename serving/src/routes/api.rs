@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::questions::say;
 use super::{App, accept};
 use crate::access::Reader;
+use crate::access::watcher::Watcher;
 use crate::answer::Answer;
 use crate::live::change::LiveMessage;
 use crate::live::websocket::{self, Host};
@@ -114,7 +115,7 @@ pub(crate) struct MetricAnswer {
     ))]
 pub(crate) async fn query(
     State(app): State<App>,
-    reader: Reader,
+    watcher: Watcher,
     headers: HeaderMap,
     given: Pairs,
 ) -> Result<Response, Problem> {
@@ -149,19 +150,19 @@ pub(crate) async fn query(
     ))]
 pub(crate) async fn live(
     State(app): State<App>,
-    reader: Reader,
+    watcher: Watcher,
     headers: HeaderMap,
     given: Pairs,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&pairs(given)?)?;
-    if app.evaluator.reads_events(&query, &reader.0) {
+    if app.evaluator.reads_events(&query, &watcher.tenant) {
         let detail = "no rollup answers this question, and single events are not read again and again: ask /v1/query";
         return Err(Problem::not_answerable("by", detail));
     }
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-    let mut subscription = app.hub.subscribe(query, &reader.0)?;
+    let mut subscription = app.hub.subscribe(query, &watcher.tenant)?;
     subscription.ready().await?;
-    Ok(fresh(subscription.into_sse(seen, app.shutdown.clone())))
+    Ok(fresh(subscription.into_sse(seen, watcher.admission, app.shutdown.clone())))
 }
 
 /// The same over a WebSocket, several questions on one connection.
@@ -181,12 +182,12 @@ pub(crate) async fn live_ws(
     State(app): State<App>,
     place: Option<extract::Extension<Place>>,
     headers: HeaderMap,
-    reader: Result<Reader, Problem>,
+    watcher: Result<Watcher, Problem>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| Problem::unreadable_message(rejection.body_text()))?;
     // What a browser sends by itself proves nothing about the page that opens the connection: it has to say its key.
-    let tenant = if headers.contains_key(header::AUTHORIZATION) { Some(reader?.0) } else { None };
+    let watcher = if headers.contains_key(header::AUTHORIZATION) { Some(watcher?) } else { None };
     let App { access, hub, tuning, shutdown, .. } = app;
     let host = Host { access, hub, tuning, shutdown };
     let upgrade = upgrade
@@ -195,7 +196,7 @@ pub(crate) async fn live_ws(
         .max_message_size(websocket::MESSAGE_BYTES_MAX)
         .max_frame_size(websocket::MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {
-        websocket::converse(socket, host, tenant).await;
+        websocket::converse(socket, host, watcher).await;
         drop(place);
     }))
 }

@@ -78,7 +78,7 @@ pub(crate) async fn post_cloud_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
-    let tenant = &credentials::tenant_of(&intake.doors, credentials::bearer_key(&headers))?.id;
+    let tenant = credentials::tenant_of(&intake.doors, credentials::bearer_key(&headers))?;
     let body_limits = BodyLimits {
         bytes_max: intake.tuning.body_bytes_max,
         decompressed_bytes_max: intake.tuning.decompressed_bytes_max,
@@ -87,10 +87,10 @@ pub(crate) async fn post_cloud_events(
     let body = intake.body_memory.read(&headers, body, body_limits).await?;
     let client = intake.enricher.client(&headers, peer);
     let origin =
-        Origin { tenant, source: Source::CloudEvents, received_at, traceparent: trace.traceparent(), client: &client };
+        Origin { tenant: &tenant, source: Source::CloudEvents, received_at, traceparent: trace.traceparent(), client: &client };
     let sorted = {
         let items = items(&headers, &body, intake.tuning.events_per_request_max)?;
-        intake.admit(tenant, items.len())?;
+        intake.admit(&tenant, items.len())?;
         let items = items.iter().map(|text| Item { raw: text.as_bytes(), draft: read(text, received_at) });
         intake::sort(items, &origin, attribute_of)
     };

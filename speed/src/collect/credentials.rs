@@ -6,7 +6,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reckon_schemas::access::{Denied, KeyBook, Scope};
-use reckon_schemas::catalog::{Catalog, Tenant};
+use reckon_schemas::catalog::Catalog;
+use reckon_schemas::ids::TenantId;
 use tokio::sync::watch;
 
 use super::problem::Problem;
@@ -24,18 +25,19 @@ pub(crate) fn basic_user(headers: &HeaderMap) -> Option<String> {
     Some(user.to_owned())
 }
 
-/// Who may write: the keys of the catalog, and those of the book, which is replaced whenever one is made or revoked.
+/// Who may write: the keys of the catalog, and those of the book. Both are replaced while the collector runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Doors {
-    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) book: watch::Receiver<Arc<KeyBook>>,
 }
 
 /// The tenant that a write key speaks for.
-pub(crate) fn tenant_of<'a>(doors: &'a Doors, key: Option<&str>) -> Result<&'a Tenant, Problem> {
+pub(crate) fn tenant_of(doors: &Doors, key: Option<&str>) -> Result<TenantId, Problem> {
     let key = key.ok_or_else(|| Problem::unauthorized("send a write key"))?;
-    let book = doors.book.borrow().clone();
-    doors.catalog.authenticate(&book, key, Scope::Write, jiff::Timestamp::now()).map_err(|denied| match denied {
+    let (catalog, book) = (doors.catalog.borrow().clone(), doors.book.borrow().clone());
+    let tenant = catalog.authenticate(&book, key, Scope::Write, jiff::Timestamp::now());
+    tenant.map(|tenant| tenant.id.clone()).map_err(|denied| match denied {
         Denied::InvalidKey => Problem::unauthorized(denied.to_string()),
         Denied::MissingScope => Problem::new(StatusCode::FORBIDDEN, denied.to_string()),
     })
@@ -67,7 +69,8 @@ mod tests {
     #[test]
     fn without_a_known_key_there_is_no_tenant() {
         let (_sender, book) = watch::channel(Arc::default());
-        let doors = Doors { catalog: Arc::default(), book };
+        let (_catalogs, catalog) = watch::channel(Arc::default());
+        let doors = Doors { catalog, book };
         for key in [None, Some("rk_00000000_x")] {
             let problem = tenant_of(&doors, key).expect_err("no tenant");
             assert_eq!(problem.status(), StatusCode::UNAUTHORIZED);

@@ -109,11 +109,10 @@ pub(crate) async fn post_events(
             (credentials::tenant_of(&intake.doors, Some(&beacon.write_key))?, beacon.items(events_max)?)
         }
     };
-    let tenant = &tenant.id;
     let client = intake.enricher.client(&headers, peer);
     let origin =
-        Origin { tenant, source: Source::Native, received_at, traceparent: trace.traceparent(), client: &client };
-    intake.admit(tenant, items.len())?;
+        Origin { tenant: &tenant, source: Source::Native, received_at, traceparent: trace.traceparent(), client: &client };
+    intake.admit(&tenant, items.len())?;
     let sorted = intake::sort(items.into_iter().map(|raw| Item { raw, draft: read(raw) }), &origin, |name| name);
     // While the log is waited for, the request takes no more memory than its receipt.
     drop(body);

@@ -156,7 +156,7 @@ async fn receive(
     };
     let client = intake.enricher.client(headers, peer);
     let origin = Origin {
-        tenant: &tenant.id,
+        tenant: &tenant,
         source: Source::Segment,
         received_at,
         traceparent: trace.traceparent(),
@@ -169,7 +169,7 @@ async fn receive(
         }
         Shape::One(kind) => {
             let text = std::str::from_utf8(&body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-            intake.admit(&tenant.id, 1)?;
+            intake.admit(&tenant, 1)?;
             let draft = Message::parse(text).and_then(|message| message.draft(Some(kind), &outer, &intake.enricher));
             let raw = without_key(text, envelope.write_key.as_deref());
             intake::sort(std::iter::once(Item { raw: raw.as_bytes(), draft }), &origin, client_name)
@@ -179,7 +179,7 @@ async fn receive(
             if !u32::try_from(batch.len()).is_ok_and(|events| events <= BATCH_EVENTS_MAX) {
                 return Err(Problem::bad_request(format!("send at most {BATCH_EVENTS_MAX} events at a time")));
             }
-            intake.admit(&tenant.id, batch.len())?;
+            intake.admit(&tenant, batch.len())?;
             let items = batch.into_iter().map(|raw| Item {
                 raw: raw.get().as_bytes(),
                 draft: bounded(raw).and_then(|message| message.draft(None, &outer, &intake.enricher)),

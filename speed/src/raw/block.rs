@@ -5,8 +5,6 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
-use reckon_schemas::catalog::Catalog;
 use reckon_schemas::event::Event;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -32,7 +30,6 @@ pub(crate) struct Block {
 /// The block that is being filled.
 #[derive(Debug)]
 pub(crate) struct Filling {
-    tenants: HashSet<String>,
     rows_max: u64,
     bytes_max: usize,
     columns: Columns,
@@ -41,9 +38,8 @@ pub(crate) struct Filling {
 }
 
 impl Filling {
-    pub(crate) fn new(catalog: &Catalog, tuning: &Tuning) -> Self {
+    pub(crate) fn new(tuning: &Tuning) -> Self {
         Self {
-            tenants: catalog.tenants.iter().map(|tenant| tenant.id.as_str().to_owned()).collect(),
             rows_max: tuning.rows_max.max(1) as u64,
             bytes_max: tuning.bytes_max,
             columns: Columns::default(),
@@ -52,16 +48,14 @@ impl Filling {
         }
     }
 
-    /// Takes a record. What is no event of a known tenant makes no row; the lake keeps it, and progress passes over it.
+    /// Takes a record. What is no event makes no row; the lake keeps it, and progress passes over it. Whose it is does not
+    /// matter: a replay must make the same rows, whatever the catalog says by then.
     pub(crate) fn push(&mut self, place: Place<'_>, payload: &[u8]) {
         let next = place.offset + 1;
         self.spans.entry(place.partition).or_insert(Span { first: place.offset, next }).next = next;
         self.first_at.get_or_insert_with(Instant::now);
         match Event::decode(payload) {
-            Ok(event) if self.tenants.contains(event.tenant.as_ref()) => self.columns.push(&event, place),
-            Ok(event) => {
-                tracing::debug!(place.partition, place.offset, tenant = %event.tenant, "an unknown tenant's: no raw event");
-            }
+            Ok(event) => self.columns.push(&event, place),
             Err(error) => tracing::debug!(place.partition, place.offset, %error, "unreadable: no raw event"),
         }
     }
@@ -104,19 +98,6 @@ fn token(topic: &str, spans: &BTreeMap<i32, Span>, pieces: &[Bytes]) -> String {
 mod tests {
     use super::*;
 
-    fn filling(tuning: &Tuning) -> Filling {
-        let tenant = reckon_schemas::catalog::Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: reckon_schemas::time::Zone::UTC,
-            rollups: vec![],
-            metrics: vec![],
-            keys: vec![],
-            dimension_values_max: reckon_schemas::catalog::Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        };
-        Filling::new(&Catalog { tenants: vec![tenant] }, tuning)
-    }
-
     fn push(filling: &mut Filling, partition: i32, offset: i64, payload: &str) {
         filling.push(Place { topic: "events", partition, offset, log_time_ms: 0 }, payload.as_bytes());
     }
@@ -126,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_of_a_known_tenant_makes_no_row_and_is_passed_over() {
-        let mut filling = filling(&Tuning::default());
+    fn what_is_no_event_makes_no_row_and_is_passed_over() {
+        let mut filling = Filling::new(&Tuning::default());
         assert!(filling.take("events").is_none());
-        for (offset, payload) in [event("acme", 1), "{".to_owned(), event("other", 2)].iter().enumerate() {
+        for (offset, payload) in [event("acme", 1), "{".to_owned(), "[]".to_owned()].iter().enumerate() {
             push(&mut filling, 1, 5 + i64::try_from(offset).expect("small"), payload);
         }
         let (block, spans) = filling.take("events").expect("three records");
@@ -141,7 +122,7 @@ mod tests {
     #[test]
     fn a_token_is_that_of_the_same_rows_of_the_same_records() {
         let token = |partition, offset, id| {
-            let mut filling = filling(&Tuning::default());
+            let mut filling = Filling::new(&Tuning::default());
             push(&mut filling, partition, offset, &event("acme", id));
             filling.take("events").expect("one record").0.token
         };
@@ -155,7 +136,7 @@ mod tests {
     #[test]
     fn rows_and_bytes_are_bounded() {
         for tuning in [Tuning { rows_max: 2, ..Tuning::default() }, Tuning { bytes_max: 150, ..Tuning::default() }] {
-            let mut filling = filling(&tuning);
+            let mut filling = Filling::new(&tuning);
             push(&mut filling, 0, 0, &event("acme", 1));
             assert!(!filling.is_full());
             push(&mut filling, 0, 1, &event("acme", 2));

@@ -49,6 +49,27 @@ async fn settled(world: &World) -> Result<(u64, i128, u64)> {
     Ok(world.clickhouse_client().query(sql).fetch_one().await?)
 }
 
+/// The same over HTTP, page by page, and of nobody else.
+async fn asked_for(world: &World, lines: &[Value]) -> Result<()> {
+    let mut serving = world.start_serving().await?;
+    let first = world.query("/v1/rejected?limit=2").await?;
+    let next = first["next"].as_str().context("there is more")?;
+    let last = world.query(&format!("/v1/rejected?limit=2&after={next}")).await?;
+    ensure!(last["next"].is_null(), "{last:#}");
+    let items: Vec<&Value> = [&first, &last].iter().flat_map(|page| page["items"].as_array()).flatten().collect();
+    ensure!(items.len() == lines.len(), "{items:?}");
+    for (item, line) in items.iter().zip(lines) {
+        let id = item["id"].as_str().context("an id")?;
+        ensure!(line["id"].as_str().is_some_and(|line| line.ends_with(&format!("/{id}"))), "{item} {line}");
+        ensure!(item["field"] == line["field"] && item["reason"] == line["reason"], "{item} {line}");
+        let raw: Value = serde_json::from_str(item["raw"].as_str().context("the item")?)?;
+        ensure!(raw == line["item"], "{item} {line}");
+    }
+    ensure!(world.query("/v1/rejected?since=2199-01-01T00:00:00Z").await?["items"] == json!([]));
+    serving.stop()?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_rejected_is_corrected_and_counted_once() -> Result<()> {
     let world = World::new(&Stack::shared()?)?;
@@ -72,6 +93,7 @@ async fn what_was_rejected_is_corrected_and_counted_once() -> Result<()> {
     let future = ["rejected", "--tenant", &world.tenant, "--since", "2199-01-01T00:00:00Z"];
     ensure!(world.run(&future)?.code == 99);
     ensure!(settled(&world).await? == (2, 500, 2));
+    asked_for(&world, &lines).await?;
 
     // One correction is none: it is told, and refused again; the others are in.
     lines[0]["item"]["money"]["amount"] = "1.50".into();

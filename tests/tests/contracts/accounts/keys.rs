@@ -8,9 +8,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::on_both_stores;
-use super::scene::{Database, Scene};
+use super::scene::{Database, Scene, quick};
 
 on_both_stores!(keys_are_made_used_and_revoked, nobody_learns_of_others_keys, the_audit_log_is_only_added_to);
+
+const PAGE: &str = "https://app.example.com";
 
 async fn keys_are_made_used_and_revoked(database: Database) -> Result<()> {
     let scene = Scene::new()?;
@@ -51,6 +53,10 @@ async fn keys_are_made_used_and_revoked(database: Database) -> Result<()> {
     .await?;
 
     let path = format!("/v1/keys/{prefix}");
+    let stream = far.ask(Method::GET, "/v1/alert-events/live", key, None);
+    let mut stream = std::pin::pin!(stream);
+    let opened = tokio::time::timeout(Duration::from_millis(500), &mut stream).await;
+    assert!(opened.is_err(), "a stream goes on: {opened:?}");
     assert_eq!(node.ask(Method::DELETE, &path, &scene.acme.read, None).await?.status, 403);
     assert_eq!(node.ask(Method::DELETE, &path, &scene.acme.admin, None).await?.status, 204);
     assert_eq!(node.ask(Method::GET, "/v1/catalog", key, None).await?.status, 401);
@@ -59,6 +65,9 @@ async fn keys_are_made_used_and_revoked(database: Database) -> Result<()> {
     })
     .await?;
     assert_eq!(node.ask(Method::DELETE, &path, &scene.acme.admin, None).await?.status, 404);
+    // What was opened with it ends, and says why.
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream).await.context("the stream goes on")??;
+    assert!(ended.text.contains("event: problem") && ended.text.contains("401"), "{}", ended.text);
 
     // One that expires.
     let soon = jiff::Timestamp::now() + Duration::from_secs(2);
@@ -133,6 +142,34 @@ async fn the_audit_log_is_only_added_to(database: Database) -> Result<()> {
     for statement in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"] {
         let refused = sqlx::query(statement).execute(&pool).await.err().map(|error| error.to_string());
         assert!(refused.is_some_and(|error| error.contains("only added to")), "{statement}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_pages_of_named_sites_may_read() -> Result<()> {
+    let (scene, database) = (Scene::new()?, Database::sqlite()?);
+    let serve = reckon_serving::Tuning { cors_origins: vec![PAGE.to_owned()], ..reckon_serving::Tuning::default() };
+    let node = scene.node(&database.url, quick(), serve).await?;
+    let allowed = async |method: Method, origin: &str| -> Result<Option<String>> {
+        let key = format!("Bearer {}", scene.acme.read);
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "GET"),
+            ("access-control-request-headers", "authorization"),
+            ("authorization", key.as_str()),
+        ];
+        let headers = if method == Method::OPTIONS { &headers[..3] } else { &headers[..] };
+        let answer = node.send(method, "/v1/catalog", headers, None).await?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), None, "cookies stay at home");
+        Ok(answer.header("access-control-allow-origin").map(str::to_owned))
+    };
+    for method in [Method::OPTIONS, Method::GET] {
+        assert_eq!(allowed(method.clone(), PAGE).await?.as_deref(), Some(PAGE));
+        for other in ["https://app.example.com.evil.example", "http://app.example.com", "null"] {
+            assert_eq!(allowed(method.clone(), other).await?, None, "{other}");
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
 use serde_json::Value;
 use sqlx::{AnyPool, AssertSqlSafe};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// An empty database, gone when dropped.
@@ -49,7 +50,7 @@ impl Database {
         let pool = self.pool().await?;
         let mut text = String::new();
         for table in
-            ["access_keys", "users", "identities", "memberships", "invitations", "sessions", "audit", "documents"]
+            ["access_keys", "users", "identities", "memberships", "invitations", "sessions", "audit", "documents", "alerts", "alert_events"]
         {
             for row in sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(&pool).await? {
                 for column in row.columns() {
@@ -145,7 +146,7 @@ impl Scene {
             lake: stores::Lake::at("file:///nowhere"),
             raw_retention: Duration::from_secs(7 * 86_400),
             kafka: stores::Kafka::default(),
-            catalog: self.catalog.clone(),
+            catalog: watch::channel(self.catalog.clone()).1,
             accounts: accounts.clone(),
             tuning: serve,
             extra_openapi: Vec::new(),

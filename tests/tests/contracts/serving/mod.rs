@@ -2,6 +2,7 @@
 
 mod asking;
 mod cache;
+mod catalog;
 mod comparing;
 mod formulas;
 mod grafana;

@@ -27,6 +27,7 @@ use reckon_serving::accounts::{self, Accounts};
 use reckon_serving::{Config, Tuning};
 use reckon_tests::Stack;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A value that only the other tenant's rows contain.
@@ -57,6 +58,8 @@ pub(super) struct Scene {
 pub(super) struct Node {
     pub(super) url: String,
     pub(super) http: reqwest::Client,
+    /// Changes what it knows.
+    pub(super) catalog: watch::Sender<Arc<Catalog>>,
     _stop: DropGuard,
 }
 
@@ -125,6 +128,7 @@ impl Scene {
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
         let topics = Topics { events: self.topic.clone(), ..Topics::default() };
+        let (catalog, followed) = watch::channel(self.catalog.clone());
         let config = Config {
             redis: redis.clone(),
             clickhouse: clickhouse.clone(),
@@ -132,13 +136,13 @@ impl Scene {
             // All questions about single events are about raw ones; there is no lake.
             raw_retention: Duration::from_secs(100 * 366 * 86_400),
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
-            catalog: self.catalog.clone(),
+            catalog: followed,
             accounts: self.accounts()?,
             tuning,
             extra_openapi: Vec::new(),
         };
         tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));
-        Ok(Node { url, http: self.http.clone(), _stop: shutdown.drop_guard() })
+        Ok(Node { url, http: self.http.clone(), catalog, _stop: shutdown.drop_guard() })
     }
 
     /// The configuration store, as whoever runs the node sees it.
