@@ -23,7 +23,11 @@ async fn users_are_counted_exactly_on_request_and_only_once() -> Result<()> {
     };
     let question = [("metric", "households"), ("grain", "1h"), ("from", &from), ("to", &to), ("by", "department")];
     let exact: Vec<_> = question.into_iter().chain([("exact", "true")]).collect();
+    let before = node.rows_used().await?;
     let answer = node.answer(&exact).await?;
+    // On the account of who asked: every delivery of the files that were read, not only those that count.
+    let (read, counted) = (node.rows_used().await? - before, users(None) as u64);
+    ensure!(read > counted, "{read} rows for {counted} users");
     ensure!(answer["total"]["value"] == users(None) && answer["total"]["method"] == "exact", "{}", answer["total"]);
     ensure!(answer["total"]["state"] == "settled", "{}", answer["total"]);
     for group in answer["groups"].as_array().context("groups")? {

@@ -10,6 +10,7 @@ use reckon_tests::lake::until_conserved;
 use reckon_tests::shop::{Shopping, deliveries, events, produce};
 use reckon_tests::{Stack, World};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const TUNING: &str = "[archive]\ncommit_interval = \"200ms\"\n[nightly]\narchive_wait = \"60s\"\nspeed_wait = \"1s\"\n";
@@ -69,7 +70,7 @@ impl Scene {
             lake: self.world.lake.clone(),
             raw_retention,
             kafka: self.world.kafka.clone(),
-            catalog: Arc::new(Catalog { tenants: vec![self.tenant()?] }),
+            catalog: watch::channel(Arc::new(Catalog { tenants: vec![self.tenant()?] })).1,
             accounts: self.world.accounts()?,
             tuning,
             extra_openapi: Vec::new(),
@@ -108,6 +109,13 @@ impl Node {
         read(request.bearer_auth(&self.key).send().await?).await
     }
 
+    /// How many rows its questions have made the stores read in the last minute.
+    pub(super) async fn rows_used(&self) -> Result<u64> {
+        let request = self.http.get(format!("{}/v1/quotas", self.url)).bearer_auth(&self.key);
+        let (_, quotas) = read(request.send().await?).await?;
+        quotas["rows_per_minute"]["used"].as_u64().with_context(|| quotas.to_string())
+    }
+
     /// Asks what has an answer.
     pub(super) async fn answer(&self, parameters: &[(&str, &str)]) -> Result<Value> {
         let (status, answer) = self.ask(parameters).await?;
@@ -127,7 +135,15 @@ async fn read(answer: reqwest::Response) -> Result<(u16, Value)> {
     Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
 }
 
-/// Many groups, and questions one after the other as fast as a test can ask.
+/// Many groups, questions one after the other as fast as a test can ask, and every answer a new one.
 pub(super) fn tuning() -> Tuning {
-    Tuning { groups_max: 10_000, queries_per_second_max: 10_000, ..Tuning::default() }
+    Tuning {
+        groups_max: 10_000,
+        queries_per_second_max: 10_000,
+        cache_settled: Duration::ZERO,
+        cache_history: Duration::ZERO,
+        cache_recent: Duration::ZERO,
+        cache_moving: Duration::ZERO,
+        ..Tuning::default()
+    }
 }
