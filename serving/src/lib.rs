@@ -151,7 +151,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let webhooks = Arc::new(Webhooks::new(&tuning.webhook_networks));
     let watch = Watch { access: access.clone(), evaluator: evaluator.clone(), webhooks: webhooks.clone() };
     helpers.spawn(watch.run(stop.clone()));
-    let app = App { access, evaluator, answers, hub, tuning: tuning.clone(), webhooks, shutdown: stop.clone() };
+    let (newest, newest_alert_event) = watch::channel(String::new());
+    helpers.spawn({
+        let (accounts, stop) = (access.accounts().clone(), stop.clone());
+        async move { accounts.follow_alert_events(newest, stop).await }
+    });
+    let app = App { access, evaluator, answers, hub, tuning: tuning.clone(), webhooks, newest_alert_event, shutdown: stop.clone() };
     let router = routes::router(app, config.extra_openapi);
     tracing::info!(address = %listener.local_addr()?, "serving");
     server::serve(listener, router, &tuning, DRAIN_MAX, stop.clone()).await;

@@ -1,8 +1,12 @@
 //! Alerts in the configuration store.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::definition::Definition;
@@ -17,6 +21,8 @@ pub(crate) const ALERTS_PER_TENANT_MAX: i64 = 100;
 const ALERTS_MAX: i64 = 10_000;
 /// The most events of a page.
 pub(crate) const EVENTS_MAX: i64 = 500;
+/// How often it is looked whether there is a new event, however many watch.
+const NEWEST_INTERVAL: Duration = Duration::from_secs(1);
 
 type Row = (String, String, String, i64, String, Option<String>, String, i64);
 type EventRow = (String, String, i64, String);
@@ -203,6 +209,18 @@ impl Accounts {
         let query = sqlx::query_as::<_, EventRow>(sql).bind(tenant).bind(after).bind(limit);
         let rows = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
         rows.into_iter().map(event).collect()
+    }
+
+    /// Keeps saying which event is the newest of all tenants, so that those who watch need not ask; until shutdown.
+    pub(crate) async fn follow_alert_events(&self, newest: watch::Sender<String>, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(NEWEST_INTERVAL)).await.is_some() {
+            let sql = "SELECT COALESCE(MAX(id), '') FROM alert_events";
+            let query = sqlx::query_as::<_, (String,)>(sql);
+            let found = self.store().within(async { Ok(query.fetch_one(self.store().pool()).await?) }).await;
+            if let Ok((id,)) = found {
+                newest.send_if_modified(|known| std::mem::replace(known, id.clone()) != id);
+            }
+        }
     }
 
     /// The newest event of a tenant, empty if there is none.

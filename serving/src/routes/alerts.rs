@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
@@ -28,11 +29,8 @@ use crate::alerts::definition::Definition;
 use crate::alerts::kept::EVENTS_MAX;
 use crate::alerts::rule::Phase;
 use crate::alerts::webhook::secret_from_random;
-use crate::alerts::{Alert, Event};
+use crate::alerts::{Alert, Event, TICK};
 use crate::problem::Problem;
-
-/// How often the live list is looked at.
-const LIVE_TICK: Duration = Duration::from_secs(1);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -268,23 +266,24 @@ pub(crate) async fn events(
     ))]
 pub(crate) async fn live(State(app): State<App>, watcher: Watcher, headers: HeaderMap) -> Result<Response, Problem> {
     let Watcher { tenant, admission } = watcher;
-    let place = app.access.allowance(&tenant.id).take_place(LIVE_TICK)?;
+    let place = app.access.allowance(&tenant.id).take_place(TICK)?;
     let accounts = app.access.accounts().clone();
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let seen = match seen {
         Some(seen) => seen,
         None => accounts.newest_alert_event(tenant.id.as_str()).await?,
     };
-    let events = told(accounts, tenant.id.to_string(), seen, (place, admission), app.shutdown.clone());
+    let events = told(accounts, tenant.id.to_string(), seen, app.newest_alert_event.clone(), (place, admission), app.shutdown.clone());
     let heartbeat = KeepAlive::new().interval(app.tuning.heartbeat);
     Ok((NO_STORE_HEADERS, Sse::new(events).keep_alive(heartbeat)).into_response())
 }
 
-/// New events, until shutdown. While the store is away nothing comes, and nothing is missed.
+/// New events, until shutdown or until who watches may not any more. `newest` tells when there is something new.
 fn told(
     accounts: Accounts,
     tenant: String,
     mut seen: String,
+    mut newest: watch::Receiver<String>,
     (place, admission): (Place, Admission),
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
@@ -292,7 +291,12 @@ fn told(
         let _place = place;
         let mut ended = std::pin::pin!(admission.ended());
         loop {
-            for event in accounts.alert_events(&tenant, &seen, EVENTS_MAX).await.unwrap_or_default() {
+            // What comes while the store is asked is asked for next.
+            newest.mark_unchanged();
+            let events = accounts.alert_events(&tenant, &seen, EVENTS_MAX).await;
+            // While the store is away nothing comes, and nothing is missed.
+            let retry = if events.is_err() { TICK } else { Duration::MAX };
+            for event in events.unwrap_or_default() {
                 seen.clone_from(&event.id);
                 if let Ok(sent) = sse::Event::default().event("alert").id(&event.id).json_data(&event) {
                     yield Ok(sent);
@@ -306,7 +310,8 @@ fn told(
                     }
                     return;
                 }
-                () = tokio::time::sleep(LIVE_TICK) => {}
+                changed = newest.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(retry) => {}
             }
         }
     }

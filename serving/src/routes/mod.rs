@@ -27,6 +27,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -59,6 +60,8 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     pub(crate) tuning: Arc<Tuning>,
     pub(crate) webhooks: Arc<Webhooks>,
+    /// Moves on whenever somebody is told something about an alert.
+    pub(crate) newest_alert_event: watch::Receiver<String>,
     pub(crate) shutdown: CancellationToken,
 }
 
