@@ -1,11 +1,9 @@
 //! The five long-running parts: all of one shape, alone or together in one process.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anyhow::Context;
 use reckon_batch::archive;
-use reckon_schemas::catalog::Catalog;
 use reckon_speed::{collect, raw, worker};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

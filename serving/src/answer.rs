@@ -324,7 +324,7 @@ pub(crate) struct Gap {
 }
 
 /// What came for a closed period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Adjustment {
     /// The closed period, a month as 2026-10.
     pub(crate) period: String,
@@ -337,7 +337,7 @@ pub(crate) struct Adjustment {
 }
 
 /// How an adjustment relates to a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AdjustmentKind {
     /// To be added to this range by whoever adds up the books.

@@ -81,7 +81,7 @@ impl Watch {
             accounts.forget_alert_events(Timestamp::now()).await?;
         }
         let alerts = accounts.all_alerts().await?;
-        let looks = futures::stream::iter(&alerts).map(|alert| Box::pin(self.look_at(alert)));
+        let looks = futures::stream::iter(alerts).map(|alert| Box::pin(async move { self.look_at(&alert).await }));
         let results: Vec<Result<(), Error>> = looks.buffer_unordered(LOOKS_AT_ONCE).collect().await;
         results.into_iter().collect()
     }
@@ -105,10 +105,12 @@ impl Watch {
         let measure = tenant.metric(&alert.definition.metric)?.measure;
         let question = alert.definition.question(now, measure).ok()?;
         let answer = self.evaluator.answer(&question, tenant, now).await.ok()?;
-        is_known(&answer).then(|| match answer.total.value {
-            Value::Integer(value) => value.to_string(),
-            Value::Decimal(text) => text,
-        })
+        match answer.total.value {
+            _ if !is_known(&answer) => None,
+            Value::Integer(value) => Some(value.to_string()),
+            Value::Decimal(ref text) => Some(text.clone()),
+            Value::Undefined => None,
+        }
     }
 }
 

@@ -159,6 +159,7 @@ fn real(number: &Number) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "statistics are estimates")]
         Value::Integer(value) => *value as f64,
         Value::Decimal(text) => text.parse().unwrap_or(f64::NAN),
+        Value::Undefined => f64::NAN,
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Meaning {
     /// The range in whole windows; one without an end moves on with the time.
     pub(crate) from: EventTime,
     pub(crate) to: EventTime,
-    /// What is settled of it, by which runs.
+    /// What is settled of it, by which runs, and how far the books are: an adjustment is told beside closed numbers.
     pub(crate) settled: String,
 }
 

@@ -130,7 +130,8 @@ impl Answers {
         let standing = self.evaluator.standing(tenant).await?;
         // What it is compared with lies before it.
         let since = if question.compared.is_some() { EventTime(i64::MIN) } else { from };
-        let meaning = Meaning { from, to, settled: standing.settlements.fingerprint(since, to) };
+        let settled = format!("{} {:?}", standing.settlements.fingerprint(since, to), standing.books);
+        let meaning = Meaning { from, to, settled };
         if let Some(entry) = self.kept.get(key).filter(|entry| entry.is_good(&meaning, now)) {
             answered(Outcome::Hit);
             return Ok(self.said(&entry, &standing));

@@ -47,10 +47,10 @@ impl Subscription {
         admission: Admission,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        let Self { seen: mut latest, _place: place } = self;
         async_stream::stream! {
-            // Named here, or the stream would not hold it: only what is used is captured.
-            let _place = place;
+            // All of it, or the stream would not hold its place: only what is used is captured.
+            let mut subscription = self;
+            let latest = &mut subscription.seen;
             let mut ended = std::pin::pin!(admission.ended());
             loop {
                 let now = latest.borrow_and_update().latest.clone();

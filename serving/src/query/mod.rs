@@ -42,6 +42,7 @@ use crate::lake::Lake;
 use crate::merge::plan::Settlements;
 use crate::merge::{Kept, MergeError};
 use crate::problem::Problem;
+use crate::stores::beside::Books;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::{StoreError, Stores};
 use crate::tuning::Tuning;
@@ -87,6 +88,8 @@ struct Moment {
 #[derive(Clone)]
 pub(crate) struct Standing {
     pub(crate) settlements: Settlements,
+    /// What was closed, adjusted and reopened.
+    pub(crate) books: Books,
     pub(crate) progress: SpeedProgress,
     redis_error: Option<StoreError>,
 }
@@ -219,11 +222,13 @@ impl Evaluator {
     }
 
     async fn look_up_standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
-        let settlements = self.stores.clickhouse.settlements(tenant);
-        let (settlements, progress) = tokio::join!(settlements, self.stores.speed_progress());
+        let clickhouse = &self.stores.clickhouse;
+        let (settlements, books, progress) =
+            tokio::join!(clickhouse.settlements(tenant), clickhouse.books(&tenant.id), self.stores.speed_progress());
         let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
         let settlements = settlements.map_err(|error| store_problem(&error))?;
-        Ok(Arc::new(Standing { settlements, progress, redis_error }))
+        let books = books.map_err(|error| store_problem(&error))?;
+        Ok(Arc::new(Standing { settlements, books, progress, redis_error }))
     }
 }
 

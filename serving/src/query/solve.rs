@@ -49,7 +49,7 @@ impl Evaluator {
             return self.solve_events(asked, metric).await;
         };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, self.bounds())?;
-        let Standing { mut settlements, progress, redis_error } = self.standing_of(asked).await?;
+        let Standing { mut settlements, progress, redis_error, .. } = self.standing_of(asked).await?;
         self.fill(&selection, &mut settlements).await.map_err(|error| store_problem(&error))?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
@@ -70,7 +70,7 @@ impl Evaluator {
         let selection = Selection::of_top(query, metric, tenant)?;
         let bounds = Bounds { windows_max: self.tuning.top_windows_max, ..self.bounds() };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, bounds)?;
-        let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
+        let Standing { settlements, progress, redis_error, .. } = self.standing_of(asked).await?;
         let settlements = self.settled_with_tops(&selection, settlements, &windows).await?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
@@ -88,7 +88,7 @@ impl Evaluator {
 
     async fn solve_active(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
         let active = Active::new(asked.query, metric, asked.tenant, asked.moment.event_now())?;
-        let Standing { settlements, progress, redis_error } = self.standing_of(asked).await?;
+        let Standing { settlements, progress, redis_error, .. } = self.standing_of(asked).await?;
         let plan = active.plan(settlements, &progress);
         let merged = self.read_active(&active, redis_error).await?;
         let (selection, notes, beside) = (active.selection, Vec::new(), Beside::default());

@@ -115,7 +115,7 @@ pub(crate) struct MetricAnswer {
     ))]
 pub(crate) async fn query(
     State(app): State<App>,
-    watcher: Watcher,
+    reader: Reader,
     headers: HeaderMap,
     given: Pairs,
 ) -> Result<Response, Problem> {

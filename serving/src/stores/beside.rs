@@ -4,12 +4,13 @@ use clickhouse::Row;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Measure;
+use reckon_schemas::ids::TenantId;
 use reckon_schemas::time::EventTime;
 use serde::Deserialize;
 
 use super::StoreError;
 use super::cells::{ADJUSTED, amount, pinned, selected};
-use super::clickhouse::ClickHouse;
+use super::clickhouse::{ClickHouse, broken};
 use super::settlements::day;
 use crate::merge::plan::SettledDay;
 use crate::query::selection::Selection;
@@ -24,6 +25,11 @@ const UNCOUNTED: &str = "
           WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND grain = '1d'
             AND (day, run_id) IN {settled:Array(Tuple(Date32, String))})
     ORDER BY day";
+
+/// How far the books are: every close, adjustment and reopening is an entry.
+const BOOKS: &str = "
+    SELECT toUInt64(count()) AS entries, toUnixTimestamp64Micro(max(at)) AS newest_us
+    FROM periods WHERE tenant = {tenant:String}";
 
 /// Of every day and run that settled it, the newest filling of the rollup.
 const BACKFILLS: &str = "
@@ -45,6 +51,13 @@ struct AdjustedRow {
     posted: u8,
     events: u64,
     value: String,
+}
+
+/// How far a tenant's books are. Two are equal only if nothing was closed, adjusted or reopened in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Deserialize)]
+pub(crate) struct Books {
+    entries: u64,
+    newest_us: i64,
 }
 
 /// Events that came for a closed period.
@@ -69,6 +82,12 @@ impl ClickHouse {
             Ok((day(row.day)?, row.base_run_id, row.filled_by, EventTime(row.filled_us).to_timestamp()))
         };
         rows.into_iter().map(filled).collect()
+    }
+
+    /// How far a tenant's books are.
+    pub(crate) async fn books(&self, tenant: &TenantId) -> Result<Books, StoreError> {
+        let books = self.statement(BOOKS).bind("tenant", tenant.as_str()).rows::<Books>().await?;
+        books.into_iter().next().ok_or_else(|| broken("a count without a row"))
     }
 
     /// The adjustments in force that are posted on some days, or belong there.
