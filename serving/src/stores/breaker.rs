@@ -16,7 +16,7 @@ use crate::telemetry::AWAY;
 /// Failures in a row after which a store is taken to be away.
 const FAILURES_MAX: u32 = 3;
 /// How long it is left alone: at first, and at the most.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked after, and how long it may take to answer that.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
