@@ -127,11 +127,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
 
 /// What the raw events' part needs to know.
 pub(crate) fn raw_config(settings: &Settings) -> raw::Config {
-    raw::Config {
-        kafka: settings.kafka.clone(),
-        clickhouse: settings.clickhouse.clone(),
-        tuning: settings.raw.clone(),
-    }
+    raw::Config { kafka: settings.kafka.clone(), clickhouse: settings.clickhouse.clone(), tuning: settings.raw.clone() }
 }
 
 impl Running {

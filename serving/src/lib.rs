@@ -156,7 +156,16 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         let (accounts, stop) = (access.accounts().clone(), stop.clone());
         async move { accounts.follow_alert_events(newest, stop).await }
     });
-    let app = App { access, evaluator, answers, hub, tuning: tuning.clone(), webhooks, newest_alert_event, shutdown: stop.clone() };
+    let app = App {
+        access,
+        evaluator,
+        answers,
+        hub,
+        tuning: tuning.clone(),
+        webhooks,
+        newest_alert_event,
+        shutdown: stop.clone(),
+    };
     let router = routes::router(app, config.extra_openapi);
     tracing::info!(address = %listener.local_addr()?, "serving");
     server::serve(listener, router, &tuning, DRAIN_MAX, stop.clone()).await;

@@ -63,11 +63,11 @@ const fn three_hundred() -> u32 {
 }
 
 impl Definition {
-    /// Checks it against the tenant's catalog.
+    /// Checks it against the tenant's catalog; the question that would be asked now.
     ///
     /// # Errors
     /// 422 that says what is wrong with which field.
-    pub(crate) fn check(&self, tenant: &Tenant, webhooks: &Webhooks) -> Result<(), Problem> {
+    pub(crate) fn check(&self, tenant: &Tenant, webhooks: &Webhooks) -> Result<Query, Problem> {
         let wrong = |field: &str, why: &str| Err(Problem::invalid_body(format!("`{field}` {why}")));
         if !(1..=NAME_CHARS_MAX).contains(&self.name.chars().count()) || self.name.chars().any(char::is_control) {
             return wrong("name", "has 1 to 100 characters");
@@ -97,7 +97,7 @@ impl Definition {
         {
             return wrong("webhook", &why);
         }
-        self.question(Timestamp::now(), metric.measure).map(|_| ())
+        self.question(Timestamp::now(), metric.measure)
     }
 
     /// When it fires.

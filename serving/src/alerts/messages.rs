@@ -73,7 +73,10 @@ impl Accounts {
         // Identifiers begin with their time.
         let oldest = Uuid::new_v7(uuid_time(now - KEPT)).simple().to_string()[..12].to_owned();
         let work = async {
-            sqlx::query("DELETE FROM alert_messages WHERE event < $1").bind(&oldest).execute(self.store().pool()).await?;
+            sqlx::query("DELETE FROM alert_messages WHERE event < $1")
+                .bind(&oldest)
+                .execute(self.store().pool())
+                .await?;
             sqlx::query("DELETE FROM alert_events WHERE id < $1").bind(&oldest).execute(self.store().pool()).await?;
             Ok(())
         };

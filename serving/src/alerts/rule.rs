@@ -95,6 +95,8 @@ impl Rule {
         }
         match standing.crossed_since {
             Some(_) if lasts(standing.crossed_since, self.for_at_least) => Phase::Firing,
+            // That there is a number again is no all-clear as long as it is on the wrong side.
+            Some(_) if standing.phase == Phase::NoData => Phase::NoData,
             Some(_) => Phase::Pending,
             None => Phase::Ok,
         }
@@ -183,7 +185,8 @@ mod tests {
     fn no_number_is_told_and_what_comes_after_it_too() {
         use Phase::{Firing, NoData, Ok, Pending};
         let looks = [(0, Some(1)), (5, None), (15, None), (25, None), (26, None), (30, Some(101)), (41, Some(101))];
-        assert_eq!(phases(&rule(), &looks), [Ok, Ok, Ok, Ok, NoData, Pending, Firing]);
+        assert_eq!(phases(&rule(), &looks), [Ok, Ok, Ok, Ok, NoData, NoData, Firing]);
+        assert_eq!(phases(&rule(), &[(0, None), (10, None), (21, None), (30, Some(99))])[2..], [NoData, Ok]);
         // A look in vain in between does not end what was crossed before and after it.
         let looks = [(0, Some(101)), (5, None), (11, Some(101))];
         assert_eq!(phases(&rule(), &looks), [Pending, Pending, Firing]);

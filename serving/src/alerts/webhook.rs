@@ -96,7 +96,11 @@ impl Webhooks {
             return Err("is an address inside of a network".to_owned());
         }
         let is_own = literal.is_some_and(|address| self.allowed.iter().any(|net| net.contains(&address)));
-        if url.scheme() == "https" || (url.scheme() == "http" && is_own) { Ok(url) } else { Err("must begin with https://".to_owned()) }
+        if url.scheme() == "https" || (url.scheme() == "http" && is_own) {
+            Ok(url)
+        } else {
+            Err("must begin with https://".to_owned())
+        }
     }
 
     /// Sends a message once. The name is looked up once, and the address that was judged is the one that is asked.
@@ -114,7 +118,8 @@ impl Webhooks {
         let later = |error: &dyn std::fmt::Display| Undelivered::Later(error.to_string());
         let host = url.host_str().unwrap_or_default().to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
-        let looked_up = tokio::time::timeout(ANSWER_TIME_MAX, tokio::net::lookup_host((host.trim_matches(['[', ']']), port)));
+        let looked_up =
+            tokio::time::timeout(ANSWER_TIME_MAX, tokio::net::lookup_host((host.trim_matches(['[', ']']), port)));
         let addresses: Vec<SocketAddr> = match looked_up.await {
             Ok(found) => found.map_err(|error| later(&error))?.collect(),
             Err(_) => return Err(Undelivered::Later(format!("{host} cannot be looked up"))),
@@ -149,7 +154,8 @@ impl Webhooks {
     fn is_allowed(&self, address: IpAddr) -> bool {
         // `::ffff:10.0.0.1` is `10.0.0.1`.
         let address = address.to_canonical();
-        self.allowed.iter().any(|net| net.contains(&address)) || !self.not_public.iter().any(|net| net.contains(&address))
+        self.allowed.iter().any(|net| net.contains(&address))
+            || !self.not_public.iter().any(|net| net.contains(&address))
     }
 }
 

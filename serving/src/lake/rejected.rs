@@ -68,14 +68,18 @@ async fn read(
             rows.select(numbers.into_iter().chain(["source", "field", "reason"].map(text)).chain([raw]))
         })
         .and_then(|rows| rows.filter(is_behind))
-        .and_then(|rows| rows.sort(["log_time", "partition", "offset"].map(|name| ident(name).sort(true, false)).into()))
+        .and_then(|rows| {
+            rows.sort(["log_time", "partition", "offset"].map(|name| ident(name).sort(true, false)).into())
+        })
         .and_then(|rows| rows.limit(0, Some(limit as usize + 1)));
     let mut found = Vec::new();
     for_each_batch(rows.map_err(|error| failed(&error))?, |batch| {
         let [log_times, partitions, offsets] = ["log_time", "partition", "offset"].map(|name| integers(batch, name));
         let (log_times, partitions, offsets) = (log_times?, partitions?, offsets?);
-        let texts: Vec<&StringArray> =
-            ["source", "field", "reason"].iter().filter_map(|name| batch.column_by_name(name)?.as_string_opt()).collect();
+        let texts: Vec<&StringArray> = ["source", "field", "reason"]
+            .iter()
+            .filter_map(|name| batch.column_by_name(name)?.as_string_opt())
+            .collect();
         let raws = batch.column_by_name("raw").and_then(|raw| raw.as_any().downcast_ref::<BinaryArray>());
         let ([sources, fields, reasons], Some(raws)) = (texts.as_slice(), raws) else {
             return Err(broken("the table of rejected items has other columns"));

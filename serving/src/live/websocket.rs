@@ -34,6 +34,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1024;
 /// How long a client may take to say who it is.
 const AUTH_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to close its side.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How many messages a client may send in a second.
 const MESSAGES_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(20).expect("positive");
 /// The longest name of a subscription, in bytes.
@@ -96,8 +98,12 @@ pub(crate) async fn converse(socket: WebSocket, host: Host, watcher: Option<Watc
     let mut conversation = Conversation { socket, host, watched: Vec::new(), quota };
     if let End::Close(code, reason) = conversation.run(watcher).await {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        // Who is gone by now does not need to know.
-        let _ = conversation.socket.send(Message::Close(Some(frame))).await;
+        // Who is gone by now does not need to know. What a client has said meanwhile is read, or it would lose the reason
+        // with the connection.
+        if conversation.socket.send(Message::Close(Some(frame))).await.is_ok() {
+            let rest = async { while let Some(Ok(_)) = conversation.socket.recv().await {} };
+            let _ = tokio::time::timeout(CLOSE_MAX, rest).await;
+        }
     }
 }
 

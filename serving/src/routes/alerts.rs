@@ -15,6 +15,7 @@ use futures::Stream;
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use reckon_schemas::catalog::Tenant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -153,7 +154,7 @@ pub(crate) async fn create(
     Editor(caller): Editor,
     Body(definition): Body<Definition>,
 ) -> Result<Response, Problem> {
-    definition.check(&caller.tenant, &app.webhooks)?;
+    check(&app, &definition, &caller.tenant)?;
     let mut random = [0_u8; 24];
     OsRng.try_fill_bytes(&mut random).map_err(|_| Problem::internal())?;
     let secret = secret_from_random(random);
@@ -202,10 +203,10 @@ pub(crate) async fn change(
     headers: HeaderMap,
     Body(definition): Body<Definition>,
 ) -> Result<Response, Problem> {
-    definition.check(&caller.tenant, &app.webhooks)?;
+    check(&app, &definition, &caller.tenant)?;
     let accounts = app.access.accounts();
     let before = accounts.alert(caller.tenant.id.as_str(), &id).await?;
-    if headers.get(header::IF_MATCH).is_some_and(|known| *known != revision_tag(&before).1) {
+    if headers.get(header::IF_MATCH).is_some_and(|known| known != "*" && *known != revision_tag(&before).1) {
         return Err(crate::accounts::Error::Changed.into());
     }
     let alert = accounts.change_alert(&before, &definition, &caller.actor).await?;
@@ -273,7 +274,14 @@ pub(crate) async fn live(State(app): State<App>, watcher: Watcher, headers: Head
         Some(seen) => seen,
         None => accounts.newest_alert_event(tenant.id.as_str()).await?,
     };
-    let events = told(accounts, tenant.id.to_string(), seen, app.newest_alert_event.clone(), (place, admission), app.shutdown.clone());
+    let events = told(
+        accounts,
+        tenant.id.to_string(),
+        seen,
+        app.newest_alert_event.clone(),
+        (place, admission),
+        app.shutdown.clone(),
+    );
     let heartbeat = KeepAlive::new().interval(app.tuning.heartbeat);
     Ok((NO_STORE_HEADERS, Sse::new(events).keep_alive(heartbeat)).into_response())
 }
@@ -315,6 +323,16 @@ fn told(
             }
         }
     }
+}
+
+/// Whether it can be watched: as written, and without reading single events again and again.
+fn check(app: &App, definition: &Definition, tenant: &Tenant) -> Result<(), Problem> {
+    let question = definition.check(tenant, &app.webhooks)?;
+    if app.evaluator.reads_events(&question, tenant) {
+        let detail = "`filter` has a dimension that no rollup has, and single events are not read again and again";
+        return Err(Problem::invalid_body(detail.to_owned()));
+    }
+    Ok(())
 }
 
 const NO_STORE: (header::HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

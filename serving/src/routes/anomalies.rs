@@ -65,7 +65,8 @@ fn read(pairs: Vec<(String, String)>, now: Timestamp) -> Result<(Query, Judgemen
             "to" => to = instant("to", &value)?,
             "deviations" => {
                 let read = value.parse().ok().filter(|deviations| (0.1..=100.0).contains(deviations));
-                deviations = read.ok_or_else(|| Problem::invalid_parameter("deviations", "a number from 0.1 to 100"))?;
+                deviations =
+                    read.ok_or_else(|| Problem::invalid_parameter("deviations", "a number from 0.1 to 100"))?;
             }
             "weeks" => {
                 let read = value.parse().ok().filter(|weeks| (3..=WEEKS_MAX).contains(weeks));

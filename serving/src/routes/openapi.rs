@@ -8,7 +8,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
-    App, accounts, alerts, anomalies, api, dashboards, funnels, grafana, questions, records, saved_metrics, session, users,
+    App, accounts, alerts, anomalies, api, dashboards, funnels, grafana, questions, records, saved_metrics, session,
+    users,
 };
 
 /// What a session's cookie is called where it goes over HTTPS only.

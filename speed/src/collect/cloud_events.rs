@@ -86,8 +86,13 @@ pub(crate) async fn post_cloud_events(
     };
     let body = intake.body_memory.read(&headers, body, body_limits).await?;
     let client = intake.enricher.client(&headers, peer);
-    let origin =
-        Origin { tenant: &tenant, source: Source::CloudEvents, received_at, traceparent: trace.traceparent(), client: &client };
+    let origin = Origin {
+        tenant: &tenant,
+        source: Source::CloudEvents,
+        received_at,
+        traceparent: trace.traceparent(),
+        client: &client,
+    };
     let sorted = {
         let items = items(&headers, &body, intake.tuning.events_per_request_max)?;
         intake.admit(&tenant, items.len())?;

@@ -110,8 +110,13 @@ pub(crate) async fn post_events(
         }
     };
     let client = intake.enricher.client(&headers, peer);
-    let origin =
-        Origin { tenant: &tenant, source: Source::Native, received_at, traceparent: trace.traceparent(), client: &client };
+    let origin = Origin {
+        tenant: &tenant,
+        source: Source::Native,
+        received_at,
+        traceparent: trace.traceparent(),
+        client: &client,
+    };
     intake.admit(&tenant, items.len())?;
     let sorted = intake::sort(items.into_iter().map(|raw| Item { raw, draft: read(raw) }), &origin, |name| name);
     // While the log is waited for, the request takes no more memory than its receipt.

@@ -203,7 +203,10 @@ impl Stage {
         let board = json!({ "name": "ours", "charts": [] });
         let alert = json!({ "name": "ours", "metric": "purchases", "side": "above", "threshold": "1" });
         let switch = json!({ "tenant": theirs });
-        [json!({}), question, with_tenant, board, alert, switch, json!({ "scopes": ["read"] })].into_iter().map(Some).collect()
+        [json!({}), question, with_tenant, board, alert, switch, json!({ "scopes": ["read"] })]
+            .into_iter()
+            .map(Some)
+            .collect()
     }
 
     /// A live stream of ours while the others are busy.

@@ -49,9 +49,18 @@ impl Database {
         use sqlx::{Column, Row, ValueRef};
         let pool = self.pool().await?;
         let mut text = String::new();
-        for table in
-            ["access_keys", "users", "identities", "memberships", "invitations", "sessions", "audit", "documents", "alerts", "alert_events"]
-        {
+        for table in [
+            "access_keys",
+            "users",
+            "identities",
+            "memberships",
+            "invitations",
+            "sessions",
+            "audit",
+            "documents",
+            "alerts",
+            "alert_events",
+        ] {
             for row in sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(&pool).await? {
                 for column in row.columns() {
                     let value = row.try_get_raw(column.ordinal())?;

@@ -126,7 +126,8 @@ async fn many_requests_on_two_nodes_make_one_computation() -> Result<()> {
 async fn a_node_that_hangs_blocks_others_for_no_longer_than_the_lock_and_overwrites_nothing() -> Result<()> {
     let scene = Scene::new().await?;
     let tuning = || Tuning { cache_lock: Duration::from_secs(1), ..keeping() };
-    let ((proxy, hanging), (_, other)) = (proxied(&scene, tuning()).await?, proxied(&scene, tuning()).await?);
+    let ((proxy, hanging), (_other_proxy, other)) =
+        (proxied(&scene, tuning()).await?, proxied(&scene, tuning()).await?);
     good(&scene, &hanging, SETTLED).await?;
     proxy.set(Direction::Answers, Way::Held);
     let late = good(&scene, &hanging, MIXED);
