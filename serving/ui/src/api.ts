@@ -1,6 +1,8 @@
 /** What the serving layer answers, and how to ask it. The key goes into a header, never into an address. */
 
+import type { Judged } from "./anomalies";
 import { sentence } from "./format";
+import { dayStart } from "./zone";
 
 /** A count is an integer; money is a decimal string, so that no cent passes through a float. */
 export type Value = string | number;
@@ -235,6 +237,14 @@ export class Api {
     const query = new URLSearchParams({ metric, from, to });
     for (const { dimension, value } of filters ?? []) query.append("filter", `${dimension}:${value}`);
     return this.json(`v1/heatmap?${query}`, signal);
+  }
+
+  /** The hours of a question, each compared with those of the weeks before. It wants instants, not days. */
+  anomalies({ metric, from, to, filters }: Question, zone: string, signal?: AbortSignal): Promise<Judged> {
+    const [first, end] = [from, to].map((day) => new Date(dayStart(day, zone)).toISOString());
+    const query = new URLSearchParams({ metric, from: first ?? from, to: end ?? to });
+    for (const { dimension, value } of filters ?? []) query.append("filter", `${dimension}:${value}`);
+    return this.json(`v1/anomalies?${query}`, signal);
   }
 
   /** The newest reconciliation, or null before the first. */

@@ -1,5 +1,6 @@
 /** The board: figures, series, reconciliation, and one live stream that keeps them up to date. */
 
+import { canBeJudged } from "./anomalies";
 import { type Answer, type Api, type Catalog, type Reconciliation, Refused } from "./api";
 import { Connection } from "./connection";
 import { Controls, allowed, fromAddress, question } from "./controls";
@@ -94,7 +95,21 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     },
     { atMostEveryMs: 2_000, atLeastEveryMs: 30_000 },
   );
-  const refreshes = [figured, grouped, beside, reconciled];
+  const judged = new Refresh(
+    async (signal) => {
+      const { choice } = controls;
+      const asked = question(choice, zone, Date.now());
+      if (choice.metric === "" || !canBeJudged(asked)) return series.judge(null);
+      try {
+        const answer = await api.anomalies(asked, zone, signal);
+        if (controls.choice === choice) series.judge(answer);
+      } catch (error) {
+        if (!signal.aborted && controls.choice === choice) series.unjudged(problem(error));
+      }
+    },
+    { atMostEveryMs: 10_000, atLeastEveryMs: 60_000 },
+  );
+  const refreshes = [figured, grouped, beside, judged, reconciled];
 
   const ask = (): void => {
     asked.abort();
@@ -103,6 +118,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     series.wait();
     grouped.now();
     beside.now();
+    judged.now();
     const metric = catalog.metrics.find(({ name }) => name === controls.choice.metric);
     const listener = {
       onAnswer: (answer: Answer) => {

@@ -4,7 +4,9 @@ import "uplot/dist/uPlot.min.css";
 
 import uPlot from "uplot";
 
+import { hoursOf, type Judged, type JudgedHour, pieces, reach, span, type Step } from "./anomalies";
 import type { Answer } from "./api";
+import { paintBand, paintEdges, paintMarks } from "./band";
 import { fill, h } from "./dom";
 import { shortened, tick, value } from "./format";
 import { type Drawn, drawn, missing, type Window, windows } from "./series";
@@ -24,6 +26,8 @@ export class Chart {
   private shown: readonly Window[] = [];
   private data: Drawn = { x: [], settled: [], provisional: [], window: [] };
   private bars = true;
+  private hours: readonly JudgedHour[] = [];
+  private band: readonly Step[][] = [];
   private readonly resize = new ResizeObserver(() => this.plot?.setSize({ width: this.canvas.clientWidth, height: HEIGHT_PX }));
   private readonly scheme = matchMedia("(prefers-color-scheme: dark)");
   private readonly repaint = (): void => this.rebuild();
@@ -51,6 +55,14 @@ export class Chart {
     if (rebuild) this.rebuild();
     else this.plot?.setData(this.columns());
     return this.shown;
+  }
+
+  /** Draws what is usual behind the series, and marks what is not; nothing of the kind without a judgement. */
+  judge(judged: Judged | null): void {
+    this.hours = judged === null ? [] : hoursOf(judged);
+    this.band = pieces(this.hours);
+    // New data, not a new picture: the axis has to reach as far as the band does.
+    this.plot?.setData(this.columns());
   }
 
   clear(): void {
@@ -105,7 +117,7 @@ export class Chart {
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
         x: { time: true, range: () => [Date.parse(current().from) / 1000, this.shownUpTo(current())] },
-        y: { range: (_plot, min, max) => [Math.min(0, min * 1.05), max > 0 ? max * 1.08 : 1] },
+        y: { range: (_plot, min, max) => reach(min, max, this.band) },
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), answer.time_zone),
       axes: [
@@ -114,8 +126,12 @@ export class Chart {
       ],
       series: [{}, series("settled", {}), series("provisional", { dash: [5, 3] })],
       hooks: {
-        drawClear: [(plot) => this.paintBehind(plot, current(), colour)],
-        draw: [(plot) => this.paintHorizon(plot, current(), colour, font)],
+        drawClear: [(plot) => paintBand(plot, this.band, colour), (plot) => this.paintBehind(plot, current(), colour)],
+        draw: [
+          (plot) => paintEdges(plot, this.band, colour),
+          (plot) => paintMarks(plot, this.hours, colour),
+          (plot) => this.paintHorizon(plot, current(), colour, font),
+        ],
         setCursor: [(plot) => this.onCursor(plot)],
       },
     };
@@ -184,7 +200,7 @@ export class Chart {
       this.tip.hidden = true;
       return;
     }
-    fill(this.tip, ...describe(window, this.answer));
+    fill(this.tip, ...this.described(window, this.answer));
     this.tip.hidden = false;
     const middle = plot.valToPos((window.start + window.end) / 2000, "x");
     const leftEdge = Math.min(Math.max(middle - this.tip.offsetWidth / 2, 0), Math.max(0, plot.over.clientWidth - this.tip.offsetWidth));
@@ -211,7 +227,11 @@ export class Chart {
     const window = this.shown[Math.min(Math.max(to, 0), last)];
     if (!window || this.answer === null) return;
     plot.setCursor({ left: plot.valToPos((window.start + window.end) / 2000, "x"), top: 10 });
-    this.spoken.textContent = describe(window, this.answer).map((node) => node.textContent).join(", ");
+    this.spoken.textContent = this.described(window, this.answer).map((node) => node.textContent).join(", ");
+  }
+
+  private described(window: Window, answer: Answer): HTMLElement[] {
+    return describe(window, answer, this.hours.find(({ start }) => Date.parse(start) === window.start));
   }
 
   private leave(): void {
@@ -219,8 +239,8 @@ export class Chart {
   }
 }
 
-/** The words of a window: when, what, how it was counted and whether it can change. */
-export function describe(window: Window, answer: Answer): HTMLElement[] {
+/** The words of a window: when, what, how it was counted, whether it can change, and what is usual there. */
+export function describe(window: Window, answer: Answer, judged?: JudgedHour): HTMLElement[] {
   const zone = answer.time_zone;
   const whole = answer.grain === "1d" ? dayOf(window.start, zone) : `${instant(window.start, zone)} – ${timeOf(window.end, zone)}`;
   const lines = [h("p", { class: "when" }, whole)];
@@ -229,6 +249,7 @@ export function describe(window: Window, answer: Answer): HTMLElement[] {
   lines.push(h("p", { class: "what" }, number ? value(number.value) : "0", " ", h("span", { class: "unit" }, answer.unit)));
   lines.push(h("p", {}, h("span", { class: `badge ${window.state}` }, window.state), number ? ` ${method(number.method)}` : " nothing happened"));
   if (number && number.method !== "exact") lines.push(h("p", {}, `± ${value(number.error_bound)} ${answer.unit}`));
+  if (judged?.usual) lines.push(h("p", {}, `usual: ${span(judged.usual)}`, judged.unusual && h("span", { class: "bad" }, " – this is unusual")));
   if (number?.run_id) lines.push(h("p", { class: "run", title: number.run_id }, `run ${shortened(number.run_id)}`));
   return lines;
 }

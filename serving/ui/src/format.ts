@@ -3,7 +3,7 @@
 import type { Value } from "./api";
 
 /** U+2212, as wide as a digit, unlike the hyphen. */
-const MINUS = "−";
+export const MINUS = "−";
 const integers = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** A value with its digits grouped: `4596039.58` is `4,596,039.58`. What is not a number is shown as it came. */

@@ -44,6 +44,13 @@ test("a session's second token goes along, and no key", async () => {
   expect([asked[0]?.init.method, headers.get("X-CSRF-Token")]).toEqual(["DELETE", "t0ken"]);
 });
 
+test("hours are asked for by instants, in the tenant's zone", async () => {
+  const asked = serve(200, {});
+  await apiOf(SESSION).anomalies({ metric: "revenue", from: "2026-03-08", to: "2026-03-09", grain: "1h", filters: [{ dimension: "store", value: "A" }] }, "America/New_York");
+  const query = new URLSearchParams(asked[0]?.path.split("?")[1]);
+  expect(Object.fromEntries(query)).toEqual({ metric: "revenue", from: "2026-03-08T05:00:00.000Z", to: "2026-03-09T04:00:00.000Z", filter: "store:A" });
+});
+
 test("an invitation is what looks like one", () => {
   const token = `ri_${"0".repeat(64)}`;
   expect(invitationIn(`#invitation=${token}`)).toBe(token);

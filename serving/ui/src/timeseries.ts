@@ -1,5 +1,6 @@
 /** One metric over time: its total and how much of it is settled, the chart, the same as a table, and the groups. */
 
+import type { Judged } from "./anomalies";
 import type { Answer } from "./api";
 import { Chart, method } from "./chart";
 import { fill, h } from "./dom";
@@ -8,6 +9,7 @@ import { Groups } from "./groups";
 import { Heat } from "./heatmap";
 import { sum, value } from "./format";
 import { missing, shares, type Window } from "./series";
+import { Unusual } from "./unusual";
 import { dayOf, instant } from "./zone";
 
 /** So many gaps are told in words; the chart hatches them all. */
@@ -20,16 +22,18 @@ export class Series {
   readonly groups: Groups;
   readonly heat = new Heat();
   private readonly chart = new Chart();
+  private readonly unusual = new Unusual();
   private readonly summary = h("div", { class: "summary" });
   private readonly before = h("div", {});
   private readonly remarks = h("div", { class: "remarks" });
   private readonly rows = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The windows as a table" });
   private readonly table = h("details", { class: "astable", ontoggle: () => this.fillTable() }, h("summary", {}, "The windows as a table"), this.rows);
   private shown: { answer: Answer; windows: readonly Window[] } | null = null;
+  private judged: Judged | null = null;
 
   constructor(onOnly: (dimension: string, value: string) => void) {
     this.groups = new Groups(onOnly);
-    this.element.append(this.summary, this.before, this.chart.element, this.remarks, this.groups.element, this.heat.element, this.table);
+    this.element.append(this.summary, this.before, this.chart.element, this.unusual.element, this.remarks, this.groups.element, this.heat.element, this.table);
   }
 
   /** Another question was asked; until it is answered, nothing of the old answer may be taken for it. */
@@ -37,6 +41,7 @@ export class Series {
     this.shown = null;
     this.groups.clear();
     this.heat.clear();
+    this.judge(null);
     fill(this.before);
     this.element.setAttribute("aria-busy", "true");
   }
@@ -46,9 +51,25 @@ export class Series {
     fill(this.before, compared(answer));
   }
 
+  /** What is usual there, if that was asked for. */
+  judge(judged: Judged | null): void {
+    this.judged = judged;
+    // Until the series is there the chart still has the one before, whose band this is not.
+    if (judged === null || this.shown !== null) this.chart.judge(judged);
+    if (judged === null) this.unusual.clear();
+    else this.unusual.show(judged);
+  }
+
+  /** What is usual cannot be said. */
+  unjudged(message: string): void {
+    this.judge(null);
+    this.unusual.problem(message);
+  }
+
   show(answer: Answer, label: string): void {
     this.element.removeAttribute("aria-busy");
     const windows = this.chart.show(answer, label);
+    if (this.shown === null) this.chart.judge(this.judged);
     this.shown = { answer, windows };
     fill(this.summary, ...summary(answer));
     fill(this.remarks, ...remarks(answer, windows));

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { addDays, dayOf, dayStart, instant, windowEnd } from "./zone";
+import { addDays, dayOf, dayStart, instant, weekdayOf, windowEnd } from "./zone";
 
 const NEW_YORK = "America/New_York";
 const at = (text: string): number => Date.parse(text);
@@ -31,4 +31,8 @@ test("instants are read in the tenant's zone", () => {
 test("days are added on the calendar", () => {
   expect(addDays("2028-02-28", 1)).toBe("2028-02-29");
   expect(addDays("2026-01-01", -1)).toBe("2025-12-31");
+});
+
+test("the day of the week is the tenant's", () => {
+  expect([weekdayOf(at("2026-03-08T04:59:59Z"), NEW_YORK), weekdayOf(at("2026-03-08T05:00:00Z"), NEW_YORK)]).toEqual(["Sat", "Sun"]);
 });

@@ -40,6 +40,11 @@ export function instant(at: number | string, zone: string): string {
   return `${dayOf(ms, zone)} ${timeOf(ms, zone)}${second === "00" ? "" : `:${second}`}`;
 }
 
+/** The day of the week of an instant: `Mon`. */
+export function weekdayOf(at: number, zone: string): string {
+  return ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"][new Date(`${dayOf(at, zone)}T00:00:00Z`).getUTCDay()] ?? "";
+}
+
 /** The calendar day some days after another one. */
 export function addDays(day: string, days: number): string {
   return new Date(Date.parse(`${day}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);
