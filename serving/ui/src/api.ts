@@ -1,5 +1,6 @@
 /** What the serving layer answers, and how to ask it. The key goes into a header, never into an address. */
 
+import type { Alert, AlertEvent, Definition, NewAlert } from "./alerts";
 import type { Judged } from "./anomalies";
 import { sentence } from "./format";
 import { dayStart } from "./zone";
@@ -199,6 +200,9 @@ export class Refused extends Error {
   }
 }
 
+/** Longer than this, and the server does not answer. */
+const TIMEOUT_MS = 20_000;
+
 /** The query string of a question, always in one order, so that equal questions are equal addresses. */
 export function parameters(question: Question): string {
   const query = new URLSearchParams({
@@ -247,6 +251,28 @@ export class Api {
     return this.json(`v1/anomalies?${query}`, signal);
   }
 
+  async alerts(signal?: AbortSignal): Promise<Alert[]> {
+    return (await this.json<{ alerts: Alert[] }>("v1/alerts", signal)).alerts;
+  }
+
+  /** What was told after an event, the oldest first; from the beginning without one. */
+  async alertEvents(after: string | null, limit: number, signal?: AbortSignal): Promise<AlertEvent[]> {
+    const query = new URLSearchParams({ limit: String(limit), ...(after === null ? {} : { after }) });
+    return (await this.json<{ events: AlertEvent[] }>(`v1/alert-events?${query}`, signal)).events;
+  }
+
+  /** The answer is the only place where the alert's secret is. */
+  async createAlert(definition: Definition): Promise<NewAlert> {
+    const headers = { Accept: "application/json", "Content-Type": "application/json" };
+    const request = { method: "POST", headers, body: JSON.stringify(definition) };
+    return (await (await this.ask("v1/alerts", request, AbortSignal.timeout(TIMEOUT_MS))).json()) as NewAlert;
+  }
+
+  async removeAlert(id: string): Promise<void> {
+    const request = { method: "DELETE", headers: { Accept: "application/json" } };
+    await this.ask(`v1/alerts/${encodeURIComponent(id)}`, request, AbortSignal.timeout(TIMEOUT_MS));
+  }
+
   /** The newest reconciliation, or null before the first. */
   async reconciliation(signal?: AbortSignal): Promise<Reconciliation | null> {
     try {
@@ -261,24 +287,24 @@ export class Api {
   live(question: Question, lastEventId: string | null, signal: AbortSignal): Promise<Response> {
     const headers: Record<string, string> = { Accept: "text/event-stream" };
     if (lastEventId !== null) headers["Last-Event-ID"] = lastEventId;
-    return this.get(`v1/live?${parameters(question)}`, headers, signal);
+    return this.ask(`v1/live?${parameters(question)}`, { headers }, signal);
   }
 
   private async json<T>(path: string, signal?: AbortSignal): Promise<T> {
-    const timeout = AbortSignal.timeout(20_000);
-    const response = await this.get(path, { Accept: "application/json" }, signal ? AbortSignal.any([signal, timeout]) : timeout);
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    const response = await this.ask(path, { headers: { Accept: "application/json" } }, signal ? AbortSignal.any([signal, timeout]) : timeout);
     return (await response.json()) as T;
   }
 
-  private async get(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  private async ask(path: string, request: { method?: string; headers: Record<string, string>; body?: string }, signal: AbortSignal): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(path, { headers: { ...headers, ...this.credential() }, cache: "no-store", signal });
+      response = await fetch(path, { ...request, headers: { ...request.headers, ...this.credential() }, cache: "no-store", signal });
     } catch (error) {
       if (signal.aborted && signal.reason?.name !== "TimeoutError") throw error;
       throw new Refused(0, "The server does not answer. Is it running, and is the network there?");
     }
-    if (!response.ok) throw await refusal(response, this.key !== null);
+    if (!response.ok) throw await refusal(response, this.key !== null, request.method === undefined);
     return response;
   }
 
@@ -288,8 +314,8 @@ export class Api {
   }
 }
 
-/** Reads a problem document (RFC 9457), or makes do with the status. */
-export async function refusal(response: Response, hasKey: boolean): Promise<Refused> {
+/** Reads a problem document (RFC 9457), or makes do with the status. Who only reads needs nothing but that scope. */
+export async function refusal(response: Response, hasKey: boolean, reads = true): Promise<Refused> {
   const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const retryAfter = Number.isNaN(seconds) ? null : seconds;
   let said = "";
@@ -305,7 +331,7 @@ export async function refusal(response: Response, hasKey: boolean): Promise<Refu
       if (!hasKey) return new Refused(401, said || "You are not signed in any more.");
       return new Refused(401, "The server does not know this key. It may be mistyped, expired or revoked.");
     case 403:
-      if (!hasKey) return new Refused(403, said || "This is not open to you.");
+      if (!hasKey || !reads) return new Refused(403, said || "This is not open to you.");
       return new Refused(403, "This key may not read numbers. It needs the scope “read”.");
     case 429:
       return new Refused(429, `${hasKey ? "Too many questions at once." : said || "Too often."}${again}`, retryAfter);

@@ -1,5 +1,6 @@
-/** The board: figures, series, reconciliation, and one live stream that keeps them up to date. */
+/** The board: figures, series, alerts, reconciliation, and one live stream that keeps them up to date. */
 
+import { Alerts } from "./alertboard";
 import { canBeJudged } from "./anomalies";
 import { type Answer, type Api, type Catalog, type Reconciliation, Refused } from "./api";
 import { Connection } from "./connection";
@@ -109,7 +110,9 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     },
     { atMostEveryMs: 10_000, atLeastEveryMs: 60_000 },
   );
-  const refreshes = [figured, grouped, beside, judged, reconciled];
+  const alerts = new Alerts(api, offered.metrics, zone, { onChange: () => watched.now(), problem });
+  const watched: Refresh = new Refresh((signal) => alerts.read(signal), { atMostEveryMs: 2_000, atLeastEveryMs: 5_000 });
+  const refreshes = [figured, grouped, beside, judged, watched, reconciled];
 
   const ask = (): void => {
     asked.abort();
@@ -126,6 +129,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
         seen(answer);
         figured.poke();
         grouped.poke();
+        watched.poke();
       },
       onPhase: connection.phase.bind(connection),
       onHeard: connection.heard.bind(connection),
@@ -154,6 +158,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
       h("h1", {}, catalog.tenant),
       h("p", { class: "zone" }, clock, ` ${zone}`),
       connection.badge,
+      alerts.badge,
       h("nav", { "aria-label": "More" }, h("a", { href: "docs" }, "API"), open),
     ),
     connection.banner,
@@ -162,6 +167,7 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
       {},
       figures.element,
       h("section", { class: "card series", id: "series", tabindex: "-1", "aria-label": "Over time" }, controls.element, series.element),
+      alerts.element,
       h("section", { "aria-labelledby": "reconciled" }, h("h2", { id: "reconciled" }, "Last reconciliation"), reconciliation),
     ),
   );

@@ -92,7 +92,7 @@ function table(rows: readonly ReconciliationRow[]): HTMLElement {
     { class: "scroll", tabindex: "0", role: "region", "aria-label": "Every compared number" },
     h(
       "table",
-      { class: "reconciliation" },
+      { class: "reconciliation stacked" },
       h("thead", {}, h("tr", {}, ...columns.map((name, index) => h("th", { scope: "col", class: index >= 2 && index !== 5 ? "amount" : "" }, name)))),
       h("tbody", {}, ...rows.map((row) => h("tr", {}, ...cells(row).map((cell, index) => h("td", { "data-label": columns[index] ?? "", class: index >= 2 && index !== 5 ? "amount" : "" }, cell))))),
     ),

@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 
-import { Refused } from "./api";
+import { Api, Refused } from "./api";
 import { apiOf, current, invitationIn, signIn, signOut } from "./session";
 
 const SESSION = { email: "ada@example.com", tenant: "acme", tenants: ["acme"], scopes: ["read"], csrf_token: "t0ken" };
@@ -42,6 +42,21 @@ test("a session's second token goes along, and no key", async () => {
   await signOut(SESSION);
   headers = new Headers(asked[0]?.init.headers);
   expect([asked[0]?.init.method, headers.get("X-CSRF-Token")]).toEqual(["DELETE", "t0ken"]);
+});
+
+test("what changes something has the second token too, and is refused in the server's words", async () => {
+  const definition = { name: "Little", metric: "revenue", side: "below", threshold: "1" } as const;
+  let asked = serve(201, { secret: "whsec_x" });
+  expect((await apiOf(SESSION).createAlert(definition)).secret).toBe("whsec_x");
+  expect([asked[0]?.path, asked[0]?.init.method, asked[0]?.init.body]).toEqual(["v1/alerts", "POST", JSON.stringify(definition)]);
+  const headers = new Headers(asked[0]?.init.headers);
+  expect([headers.get("X-CSRF-Token"), headers.get("Content-Type")]).toEqual(["t0ken", "application/json"]);
+  asked = serve(204, null);
+  await apiOf(SESSION).removeAlert("a/b");
+  expect([asked[0]?.path, asked[0]?.init.method]).toEqual(["v1/alerts/a%2Fb", "DELETE"]);
+  serve(403, { detail: "it needs the scope `admin`" });
+  await expect(new Api("rk_read").createAlert(definition)).rejects.toThrow("It needs the scope `admin`");
+  await expect(new Api("rk_write").catalog()).rejects.toThrow("needs the scope “read”");
 });
 
 test("hours are asked for by instants, in the tenant's zone", async () => {
