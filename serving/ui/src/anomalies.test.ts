@@ -28,11 +28,12 @@ test("the band has a hole where nobody knows what is usual, or where an hour is 
 });
 
 test("the axis reaches as far as the band, and below zero only if the numbers do", () => {
-  const band = [[{ start: 0, end: 1, low: -10, high: 100 }]];
-  expect(reach(1, 50, band)).toEqual([0, 108]);
-  expect(reach(-2, 50, band)).toEqual([-10.5, 108]);
-  expect(reach(1, 50, [])).toEqual([0, 54]);
-  expect(reach(0, 0, [])).toEqual([0, 1]);
+  const band = [[{ start: 0, end: 1, low: -10, high: 100 }, { start: 1, end: 2, low: -500, high: 500 }]];
+  expect(reach(1, 50, band, 1)).toEqual([0, 108]);
+  expect(reach(-2, 50, band, 1)).toEqual([-10.5, 108]);
+  expect(reach(1, 50, band, 2)).toEqual([0, 540]);
+  expect(reach(1, 50, [], 1)).toEqual([0, 54]);
+  expect(reach(0, 0, [], 1)).toEqual([0, 1]);
 });
 
 test("unusual hours are told in the tenant's zone, the newest first", () => {

@@ -69,9 +69,12 @@ export function pieces(hours: readonly JudgedHour[]): Step[][] {
   return all;
 }
 
-/** From where to where the vertical axis goes. A band that reaches below zero does not move the floor of what never does. */
-export function reach(min: number, max: number, band: readonly Step[][]): [number, number] {
-  const steps = band.flat();
+/**
+ * From where to where the vertical axis goes, so that the band fits up to an instant: what is usual for the rest of a day
+ * is known, but not shown. A band that reaches below zero does not move the floor of what never does.
+ */
+export function reach(min: number, max: number, band: readonly Step[][], upTo: number): [number, number] {
+  const steps = band.flat().filter(({ start }) => start < upTo);
   const top = Math.max(max, ...steps.map(({ high }) => high));
   const bottom = min < 0 ? Math.min(min, ...steps.map(({ low }) => low)) : 0;
   return [bottom * 1.05, top > 0 ? top * 1.08 : 1];

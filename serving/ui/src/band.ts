@@ -5,7 +5,8 @@ import type uPlot from "uplot";
 import type { JudgedHour, Step } from "./anomalies";
 import { pixels } from "./format";
 
-const MARK_PX = 5;
+const MARK_MIN_PX = 3;
+const MARK_MAX_PX = 5;
 const HALF_HOUR_MS = 1_800_000;
 
 type Colour = (name: string) => string;
@@ -42,7 +43,9 @@ export function paintEdges(plot: uPlot, band: readonly Step[][], colour: Colour)
 
 /** A diamond, which nothing else on the chart is, so that it does not depend on its colour. */
 export function paintMarks(plot: uPlot, hours: readonly JudgedHour[], colour: Colour): void {
-  const size = MARK_PX * devicePixelRatio;
+  // Smaller where the hours are narrow, so that neighbours can be told apart.
+  const width = (plot.valToPos(3600, "x") - plot.valToPos(0, "x")) / 3;
+  const size = Math.min(MARK_MIN_PX + width, MARK_MAX_PX) * devicePixelRatio;
   painting(plot, (ctx) => {
     ctx.fillStyle = colour("--problem");
     ctx.strokeStyle = colour("--card");

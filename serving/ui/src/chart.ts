@@ -117,7 +117,7 @@ export class Chart {
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
         x: { time: true, range: () => [Date.parse(current().from) / 1000, this.shownUpTo(current())] },
-        y: { range: (_plot, min, max) => reach(min, max, this.band) },
+        y: { range: (_plot, min, max) => reach(min, max, this.band, this.shownUpTo(current()) * 1000) },
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), answer.time_zone),
       axes: [
