@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use reckon_batch::archive;
 use reckon_speed::{collect, raw, worker};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     keys: accounts.keys(),
                     tuning: settings.collect.clone(),
                 };
-                let listener = bind(settings.listen.collect, "listen.collect").await?;
+                let listener = bind(settings.listen.collect, "listen.collect")?;
                 running.collect = listener.local_addr().ok();
                 // The collector knows keys, not where they come from.
                 let stop = shutdown.clone();
@@ -116,7 +116,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     tuning: settings.serve.clone(),
                     extra_openapi: vec![collect::openapi()],
                 };
-                let listener = bind(settings.listen.serve, "listen.serve").await?;
+                let listener = bind(settings.listen.serve, "listen.serve")?;
                 running.serve = listener.local_addr().ok();
                 running.spawn(*part, async move { Ok(reckon_serving::run(config, listener, shutdown).await?) });
             }
@@ -167,8 +167,16 @@ impl Running {
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: set `{key}` to a free address (port 0 takes any)"))
+/// Connections that may wait to be accepted: many clients come back in the same moment. The system bounds it, too.
+const BACKLOG: u32 = 4_096;
+
+fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As the standard library does it: a restart takes the address over from connections that are ending.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}: set `{key}` to a free address (port 0 takes any)"))
 }

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -32,6 +34,8 @@ pub(crate) struct Store {
     pool: AnyPool,
     kind: Kind,
     timeout: Duration,
+    /// Whether this process has made sure of its tables.
+    is_prepared: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -50,7 +54,7 @@ impl Store {
             .acquire_timeout(tuning.timeout)
             .idle_timeout(IDLE_MAX)
             .connect_lazy_with(options.disable_statement_logging());
-        Ok(Self { pool, kind, timeout: tuning.timeout })
+        Ok(Self { pool, kind, timeout: tuning.timeout, is_prepared: Arc::default() })
     }
 
     /// Makes the tables that are missing. Safe at any time, by any number of processes.
@@ -58,7 +62,7 @@ impl Store {
         if let Kind::Sqlite(file) = &self.kind {
             make_private(file)?;
             // Readers and the one writer do not wait for each other; the file remembers it.
-            self.within(async { Ok(sqlx::query("PRAGMA journal_mode = WAL").execute(&self.pool).await?) }).await?;
+            self.timed(async { Ok(sqlx::query("PRAGMA journal_mode = WAL").execute(&self.pool).await?) }).await?;
         }
         let kept = match self.kind {
             Kind::Sqlite(_) => KEPT_SQLITE,
@@ -73,10 +77,12 @@ impl Store {
             // SQLite has no lock for this: who comes second finds what the first one has made meanwhile.
             (Err(_), Kind::Sqlite(_)) => {
                 tokio::time::sleep(self.timeout / 4).await;
-                Ok(migrator.run(&self.pool).await?)
+                migrator.run(&self.pool).await?;
             }
-            (ran, _) => Ok(ran?),
+            (ran, _) => ran?,
         }
+        self.is_prepared.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// For statements on their own.
@@ -93,8 +99,15 @@ impl Store {
         })
     }
 
-    /// Does something within the time limit.
+    /// Does something within the time limit, once there are tables: until then the store is away.
     pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if !self.is_prepared.load(Ordering::Acquire) {
+            return Err(Error::Away("its tables are not there yet".to_owned()));
+        }
+        self.timed(work).await
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(done) => done,
             Err(_) => Err(Error::Away(format!("nothing within {:?}", self.timeout))),

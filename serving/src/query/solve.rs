@@ -39,7 +39,10 @@ impl Evaluator {
         match metric.measure {
             Measure::ActiveUsers => self.solve_active(asked, metric).await,
             Measure::Top => self.solve_top(asked, metric).await,
-            Measure::Count | Measure::Money | Measure::Sum | Measure::Users => self.solve_cells(asked, metric).await,
+            Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
+                // On the heap: the state of all its reads is large.
+                Box::pin(self.solve_cells(asked, metric)).await
+            }
         }
     }
 

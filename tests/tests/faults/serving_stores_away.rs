@@ -18,6 +18,7 @@ clickhouse_interval = "300ms"
 
 [serve]
 patience = "1s"
+redis_timeout = "300ms"
 query_timeout = "4s"
 live_refresh = "1s"
 queries_per_second_max = 100000
