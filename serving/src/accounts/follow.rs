@@ -17,6 +17,7 @@ const KEYS_REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3600);
 impl Accounts {
     /// Keeps the copies up to date until shutdown. While the store is away they stay for a bounded time.
     pub async fn follow(&self, shutdown: CancellationToken) {
+        self.store.take_for_prepared();
         self.look_again_and_again(false, shutdown).await;
     }
 

@@ -85,6 +85,11 @@ impl Store {
         Ok(())
     }
 
+    /// For who only reads, and looks again until there is something: the tables are somebody else's business.
+    pub(super) fn take_for_prepared(&self) {
+        self.is_prepared.store(true, Ordering::Release);
+    }
+
     /// For statements on their own.
     pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool
