@@ -58,6 +58,8 @@ impl Connection {
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
         }
+        // The answer before may be read to its end before the connection has noticed.
+        self.sender.ready().await.context("the connection ended")?;
         let response = self.sender.send_request(request.body(Full::new(Bytes::new()))?).await.context("asking")?;
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();

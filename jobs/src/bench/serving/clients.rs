@@ -18,8 +18,8 @@ use super::live::{QUESTION, Transport};
 
 /// How many connect at the same time.
 const CONNECTING: usize = 100;
-/// An address has not more ports to connect from.
-const CLIENTS_PER_ADDRESS: u32 = 20_000;
+/// An address has 28,000 ports to connect from, and those of the runs before are not free yet.
+const CLIENTS_PER_ADDRESS: u32 = 4_000;
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 * 1024;
 /// What stands before the number, which is the sum of all partitions.
