@@ -10,7 +10,8 @@ use futures::future::{BoxFuture, Shared};
 use crate::access::meter;
 use crate::problem::Problem;
 
-type UnderWay<K, T> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Result<T, Problem>>>>>>;
+type Flight<T> = Shared<BoxFuture<'static, Result<T, Problem>>>;
+type UnderWay<K, T> = Arc<Mutex<HashMap<K, Flight<T>>>>;
 
 /// Computations under way. Each runs on its own, on the account of who began it: that one may leave, and the
 /// others still get it.
@@ -36,28 +37,39 @@ where
     where
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let (flight, is_new) = {
-            let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match under_way.get(key) {
-                Some(flight) => (flight.clone(), false),
-                None => {
-                    // It takes the lock to land, so it lands after it is listed.
-                    let landing = Landing { key: key.clone(), under_way: self.0.clone() };
-                    let (work, payer) = (begin(), meter::payer());
-                    let task = tokio::spawn(async move {
-                        let _landing = landing;
-                        match payer {
-                            Some(payer) => meter::on_account_of(payer, work).await,
-                            None => work.await,
-                        }
-                    });
-                    let flight = async { task.await.unwrap_or_else(|_| Err(Problem::internal())) }.boxed().shared();
-                    under_way.insert(key.clone(), flight.clone());
-                    (flight, true)
-                }
-            }
-        };
+        let (flight, is_new) = self.flight(key, begin);
         (flight.await, is_new)
+    }
+
+    /// Begins the computation of this name if it is not under way, and does not wait for it.
+    pub(crate) fn set_off<F>(&self, key: &K, begin: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        drop(self.flight(key, begin));
+    }
+
+    fn flight<F>(&self, key: &K, begin: impl FnOnce() -> F) -> (Flight<T>, bool)
+    where
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = under_way.get(key) {
+            return (flight.clone(), false);
+        }
+        // It takes the lock to land, so it lands after it is listed.
+        let landing = Landing { key: key.clone(), under_way: self.0.clone() };
+        let (work, payer) = (begin(), meter::payer());
+        let task = tokio::spawn(async move {
+            let _landing = landing;
+            match payer {
+                Some(payer) => meter::on_account_of(payer, work).await,
+                None => work.await,
+            }
+        });
+        let flight = async { task.await.unwrap_or_else(|_| Err(Problem::internal())) }.boxed().shared();
+        under_way.insert(key.clone(), flight.clone());
+        (flight, true)
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) mod wording;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
@@ -63,7 +63,7 @@ pub(crate) struct Evaluator {
     /// The places of questions that read single events, which take long: they have places of their own.
     event_slots: Arc<Semaphore>,
     /// Looked up once a tick and tenant, however many ask.
-    standings: moka::sync::Cache<TenantId, Arc<Standing>>,
+    standings: moka::sync::Cache<TenantId, (Arc<Standing>, Instant)>,
     looking_up: Flights<TenantId, Arc<Standing>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
@@ -207,18 +207,23 @@ impl Evaluator {
     /// # Errors
     /// ClickHouse is away.
     pub(crate) async fn standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
-        if let Some(standing) = self.standings.get(&tenant.id) {
-            return Ok(standing);
-        }
         let begin = || {
             let (evaluator, tenant) = (self.clone(), tenant.clone());
             async move {
+                let began = Instant::now();
                 let standing = Box::pin(evaluator.look_up_standing(&tenant)).await?;
-                evaluator.standings.insert(tenant.id.clone(), standing.clone());
+                evaluator.standings.insert(tenant.id.clone(), (standing.clone(), began));
                 Ok(standing)
             }
         };
-        self.looking_up.join(&tenant.id, begin).await.0
+        let Some((standing, looked_up_at)) = self.standings.get(&tenant.id) else {
+            return self.looking_up.join(&tenant.id, begin).await.0;
+        };
+        // Of those who ask often nobody waits: the next one is there before this one is too old.
+        if looked_up_at.elapsed() >= self.tuning.standing_interval / 2 {
+            self.looking_up.set_off(&tenant.id, begin);
+        }
+        Ok(standing)
     }
 
     async fn look_up_standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
