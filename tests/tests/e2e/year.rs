@@ -18,6 +18,8 @@ const HOUSEHOLDS: u64 = 2_469;
 /// Floats that are whole cents, so the only rounding is that to cents; days and months are those of New York.
 const BY_MONTH: &str = "
 import duckdb, json, sys
+# It would go to standard output when the machine is slow.
+duckdb.execute('SET enable_progress_bar = false')
 print(duckdb.execute('''
     SELECT json_group_array({'month': month, 'purchases': purchases, 'cents': cents, 'households': households}) FROM (
         SELECT strftime(timezone('America/New_York', timezone('UTC', transaction_timestamp)), '%Y-%m') AS month,
