@@ -183,8 +183,12 @@ async fn answers_go_on_while_a_store_is_away_and_recover_by_themselves() -> Resu
         let seen = load.stop().await?;
         ensure!(seen.refused == 0, "{service:?}: {} of {} answers were refused", seen.refused, seen.answers);
         ensure!(seen.slowest < Duration::from_secs(1) + SLACK, "{service:?}: an answer took {:?}", seen.slowest);
-        let expects_last_good = matches!(service, Service::ClickHouse);
-        ensure!((seen.last_good > 0) == expects_last_good, "{service:?}: {} last good answers", seen.last_good);
+        let is_as_expected = match service {
+            Service::ClickHouse => seen.last_good > 0,
+            // Those who ask in the moment in which Redis freezes do not wait for long; soon nobody waits for it.
+            _ => seen.last_good <= 3 * CLIENTS,
+        };
+        ensure!(is_as_expected, "{service:?}: {} last good answers of {}", seen.last_good, seen.answers);
     }
     // The numbers move on as if nothing had been.
     produce(&world, &last).await?;
