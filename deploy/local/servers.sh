@@ -30,7 +30,7 @@ start_kafka() { # PORT CONTROLLER_PORT [JAVA_OPTION...]
 start_redis() { # PORT
     mkdir -p "$DIR/redis"
     launch redis redis-server --port "$1" --bind 127.0.0.1 --dir "$DIR/redis" --daemonize no \
-        --appendonly yes --save '' --maxmemory-policy noeviction
+        --appendonly no --save '' --maxmemory-policy noeviction
 }
 
 start_clickhouse() { # PORT

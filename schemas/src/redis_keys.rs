@@ -4,7 +4,7 @@
 //! | key | type | content |
 //! |---|---|---|
 //! | `rk:{tenant}:cells:<grain>:<start s>:<rollup>:<event>` | hash | field `<partition>\|<dimension values>` -> [`CellTotals`] |
-//! | `rk:{tenant}:users:<grain>:<start s>:<rollup>:<event>:<partition>:<dimension values>` | HyperLogLog | the users of that cell and partition; `PFCOUNT` over all partitions is the cell's |
+//! | `rk:{tenant}:users:<grain>:<start s>:<rollup>:<event>:<partition>:<dimension values>` | HyperLogLog | the users of that cell and partition, where they are more than [`USERS_BESIDE_MAX`] |
 //! | `rk:{tenant}:events` | sorted set | the names of the events counted, by the start of the newest window in seconds |
 //! | `rk:{tenant}:top:<grain>:<start s>:<property>:<event>` | hash | field `<partition>` -> [`top_value`]: the most frequent values of a property in a window |
 //! | `rk:{tenant}:seq` | integer | sequence number of the last change pushed |
@@ -20,9 +20,12 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::DimensionValues;
+use crate::sketch::Sketch;
 use crate::sums::{Sums, Unit};
 use crate::time::{EventTime, MICROS_PER_SECOND};
 use crate::top::TopSketch;
@@ -145,8 +148,13 @@ pub fn epoch(topic: &str) -> String {
     format!("rk:epoch:{topic}")
 }
 
+/// Up to so many users are kept beside a cell's totals: most cells have a few, and a key of its own costs some 200 bytes and
+/// another round trip.
+pub const USERS_BESIDE_MAX: usize = 16;
+
 /// One partition's absolute totals of one cell, as the value of a hash field:
-/// `<version> <count> <sums>`, sums as `USD=-123,#quantity=5000000` or `-`.
+/// `<version> <count> <sums>`, sums as `USD=-123,#quantity=5000000` or `-`; then, where the users have no key of their own,
+/// a space and their sketch, as base64 of [`Sketch::to_clickhouse`].
 ///
 /// The version leads, so that the script that writes can compare it without parsing the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,6 +165,8 @@ pub struct CellTotals {
     pub count: u64,
     /// Sums of money and of properties of the events counted.
     pub sums: Sums,
+    /// The users, where they are at most [`USERS_BESIDE_MAX`]; otherwise they have a key of their own.
+    pub users: Option<Sketch>,
 }
 
 /// The value of a field is not what this build writes.
@@ -169,12 +179,12 @@ impl CellTotals {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(32);
-        Self::write(self.version, self.count, &self.sums, &mut text);
+        Self::write(self.version, self.count, &self.sums, self.users.as_ref(), &mut text);
         text
     }
 
     /// Writes what [`Self::encode`] returns behind the end of a buffer, from parts that are not put together first.
-    pub fn write(version: i64, count: u64, sums: &Sums, buffer: &mut String) {
+    pub fn write(version: i64, count: u64, sums: &Sums, users: Option<&Sketch>, buffer: &mut String) {
         // A String takes every write.
         let _ = write!(buffer, "{version} {count} ");
         if sums.is_empty() {
@@ -183,6 +193,10 @@ impl CellTotals {
         for (index, (unit, sum)) in sums.iter().enumerate() {
             let separator = if index == 0 { "" } else { "," };
             let _ = write!(buffer, "{separator}{unit}={sum}");
+        }
+        if let Some(users) = users {
+            buffer.push(' ');
+            BASE64.encode_string(users.to_clickhouse(), buffer);
         }
     }
 
@@ -208,7 +222,11 @@ impl CellTotals {
                 })
                 .collect::<Option<Sums>>()?,
         };
-        parts.next().is_none().then_some(Self { version, count, sums })
+        let users = match parts.next() {
+            Some(users) => Some(Sketch::from_clickhouse(&BASE64.decode(users).ok()?).ok()?),
+            None => None,
+        };
+        parts.next().is_none().then_some(Self { version, count, sums, users })
     }
 }
 
@@ -227,14 +245,12 @@ pub struct Progress {
     pub log_time_ms: i64,
 }
 
-/// One push: which cells of a tenant changed in one flush of one partition.
+/// One push: which cells of a tenant changed in one flush of some partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// One higher than that of the push before; a gap tells the reader to read again.
     pub seq: i64,
-    /// The partition that was flushed.
-    pub partition: i32,
-    /// When the newest event in it was received by the log, in milliseconds of the wall clock.
+    /// When the newest event in them was received by the log, in milliseconds of the wall clock.
     pub log_time_ms: i64,
     /// The changed windows: grain, start, rollup, event name.
     pub windows: Vec<(Grain, EventTime, String, String)>,
@@ -246,13 +262,18 @@ mod tests {
 
     #[test]
     fn totals_round_trip() {
-        let mut totals = CellTotals { version: 42, count: 3, sums: Sums::new() };
+        let mut totals = CellTotals { version: 42, count: 3, sums: Sums::new(), users: None };
         assert_eq!(totals.encode(), "42 3 -");
         assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals.clone()));
         totals.sums.add("USD".parse::<Unit>().expect("known"), -123).expect("fits");
         totals.sums.add("#quantity".parse::<Unit>().expect("known"), i128::MAX).expect("fits");
-        assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals));
-        for garbage in ["", "1", "1 2", "1 2 X=1", "1 2 - 5", "a 2 -"] {
+        assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals.clone()));
+        for users in 0..=USERS_BESIDE_MAX {
+            assert_eq!(totals.users.get_or_insert_default().counted(), Some(users));
+            assert_eq!(CellTotals::decode(&totals.encode()), Ok(totals.clone()));
+            totals.users.get_or_insert_default().insert(&users.to_le_bytes());
+        }
+        for garbage in ["", "1", "1 2", "1 2 X=1", "1 2 - 5", "1 2 - ", "1 2 - AQA A", "a 2 -"] {
             assert!(CellTotals::decode(garbage).is_err(), "{garbage}");
         }
     }

@@ -75,7 +75,9 @@ impl Member {
             .set("enable.partition.eof", if *tells_ends { "true" } else { "false" })
             // The default silently goes on somewhere else.
             .set("auto.offset.reset", "error")
-            .set("fetch.wait.max.ms", "100")
+            // A busy log is read in pieces that are worth the way, a quiet one soon.
+            .set("fetch.min.bytes", "65536")
+            .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "32768")
             // A full queue is looked at again soon: the default of a second leaves a fast reader without records.
             .set("fetch.queue.backoff.ms", "5")

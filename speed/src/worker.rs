@@ -236,6 +236,7 @@ impl Workshop<'_> {
             standing: Arc::clone(&standing),
             outlets: self.open_outlets(&Reporter(words.clone())),
             owned: BTreeMap::new(),
+            read_at: Instant::now(),
             counted_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name(format!("reckon-lane-{number}"));

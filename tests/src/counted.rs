@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::Unit;
 use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
@@ -282,7 +283,7 @@ async fn all_in_redis(world: &World, tenant: &str) -> Result<BTreeMap<Cell, Sums
     let mut connection = world.redis_connection().await?;
     let prefix = format!("rk:{{{tenant}}}:cells:");
     let mut cells: BTreeMap<Cell, Sums> = BTreeMap::new();
-    let mut sketches: BTreeMap<Cell, Vec<String>> = BTreeMap::new();
+    let mut sketches: BTreeMap<Cell, (Vec<String>, Sketch)> = BTreeMap::new();
     for key in cell_keys(&mut connection, tenant).await? {
         let name: Vec<&str> = key[prefix.len()..].splitn(4, ':').collect();
         let [grain, start, rollup, _event] = name[..] else { anyhow::bail!("key {key}") };
@@ -293,16 +294,27 @@ async fn all_in_redis(world: &World, tenant: &str) -> Result<BTreeMap<Cell, Sums
             let totals = CellTotals::decode(&totals)?;
             let dimensions = values.values(usize::from(rollup != "total"));
             let cell = (rollup.to_owned(), grain.to_owned(), start_us, dimensions);
-            let users = format!("{}:{partition}:{}", key.replacen(":cells:", ":users:", 1), values.as_str());
-            sketches.entry(cell.clone()).or_default().push(users);
+            let (keys, beside) = sketches.entry(cell.clone()).or_default();
+            match &totals.users {
+                Some(users) => beside.merge(users),
+                None => keys.push(format!("{}:{partition}:{}", key.replacen(":cells:", ":users:", 1), values.as_str())),
+            }
             let sums = cells.entry(cell).or_default();
             sums.count += totals.count;
             sums.cents += totals.sums.get("USD".parse::<Unit>()?);
         }
     }
-    for (cell, keys) in sketches {
-        let users: u64 = redis::cmd("PFCOUNT").arg(keys).query_async(&mut connection).await?;
-        cells.entry(cell).or_default().users = users;
+    for (cell, (keys, mut users)) in sketches {
+        let counted = if users.is_empty() {
+            redis::cmd("PFCOUNT").arg(keys).query_async(&mut connection).await?
+        } else {
+            for key in keys {
+                let bytes: Vec<u8> = redis::cmd("GET").arg(&key).query_async(&mut connection).await?;
+                users.merge(&Sketch::from_redis(&bytes).with_context(|| key)?);
+            }
+            users.estimate()
+        };
+        cells.entry(cell).or_default().users = counted;
     }
     Ok(cells)
 }

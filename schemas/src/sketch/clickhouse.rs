@@ -97,7 +97,7 @@ fn write_registers(registers: &Registers, out: &mut Vec<u8>) {
     out.reserve(1 + PACKED_BYTES + COUNTS_BYTES + size_of::<u16>());
     out.push(LARGE);
     out.extend_from_slice(registers.as_packed());
-    out.extend_from_slice(&counts(&registers.histogram()));
+    out.extend_from_slice(&counts(registers.histogram()));
 }
 
 /// What ClickHouse keeps beside the registers: the histogram, and its first number again.
@@ -115,7 +115,7 @@ fn read_registers(bytes: &[u8]) -> Result<Registers, SketchError> {
     let registers =
         Registers::from_packed(packed).ok_or_else(|| damaged("a register holds a rank that no hash has"))?;
     // The counts are a checksum of the registers: ClickHouse estimates from them alone.
-    if counts(&registers.histogram()) != stored_counts {
+    if counts(registers.histogram()) != stored_counts {
         return Err(damaged("the counts do not fit the registers"));
     }
     Ok(registers)

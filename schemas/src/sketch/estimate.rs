@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn none_and_all() {
-        assert_eq!(estimate(&Registers::new().histogram()), 0);
+        assert_eq!(estimate(Registers::new().histogram()), 0);
         let mut full = [0; RANK_MAX as usize + 1];
         full[usize::from(RANK_MAX)] = 1 << 14;
         assert_eq!(estimate(&full), u64::MAX, "saturates, does not panic");
@@ -89,7 +89,7 @@ mod tests {
                 registers.insert(super::super::hash_user(&user.to_le_bytes()));
             }
             users = next;
-            let off = estimate(&registers.histogram()).abs_diff(u64::from(users));
+            let off = estimate(registers.histogram()).abs_diff(u64::from(users));
             let bound = (3.0 * STANDARD_ERROR * f64::from(users)).ceil();
             assert!(off as f64 <= bound, "{users} users are estimated {off} off");
         }

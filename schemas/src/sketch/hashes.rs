@@ -3,6 +3,9 @@
 use super::HASHES_MAX;
 use super::registers::{Registers, place};
 
+/// So many are entered sooner than united.
+const FEW: usize = 8;
+
 /// Distinct 64-bit hashes in ascending order.
 ///
 /// Sorted rather than hashed: half the memory of a table, canonical without further work, united in
@@ -41,8 +44,14 @@ impl Hashes {
         true
     }
 
-    /// Union, in one pass over both. May leave more hashes than a sketch keeps.
+    /// Union, in one pass over both, or one by one where they are few. May leave more hashes than a sketch keeps.
     pub(crate) fn merge(&mut self, other: &Self) {
+        if other.len() <= FEW {
+            for hash in other.iter() {
+                self.insert(hash);
+            }
+            return;
+        }
         if other.iter().all(|hash| self.0.binary_search(&hash).is_ok()) {
             return;
         }

@@ -58,7 +58,7 @@ pub enum SketchError {
 
 /// A set of users that can be counted and united, in bounded memory.
 ///
-/// 24 bytes when empty; one heap block of 8 bytes a user up to [`HASHES_MAX`] users; 12,288 bytes
+/// 24 bytes when empty; one heap block of 8 bytes a user up to [`HASHES_MAX`] users; 12,512 bytes
 /// from then on, for any number.
 ///
 /// ```
@@ -129,6 +129,7 @@ impl Sketch {
             (Users::Registers(ours), Users::Hashes(theirs)) => theirs.insert_into(ours),
             (Users::Hashes(ours), Users::Registers(theirs)) => {
                 let mut registers = theirs.clone();
+                registers.forget_told();
                 ours.insert_into(&mut registers);
                 self.users = Users::Registers(registers);
             }
@@ -147,7 +148,7 @@ impl Sketch {
     pub fn estimate(&self) -> u64 {
         match &self.users {
             Users::Hashes(hashes) => hashes.len() as u64,
-            Users::Registers(registers) => estimate::estimate(&registers.histogram()),
+            Users::Registers(registers) => estimate::estimate(registers.histogram()),
         }
     }
 
@@ -168,6 +169,15 @@ impl Sketch {
         }
     }
 
+    /// How many users it has, while it is the set of their hashes.
+    #[must_use]
+    pub fn counted(&self) -> Option<usize> {
+        match &self.users {
+            Users::Hashes(hashes) => Some(hashes.len()),
+            Users::Registers(_) => None,
+        }
+    }
+
     /// True when no user was entered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -182,7 +192,7 @@ impl Sketch {
     pub fn memory_bytes(&self) -> usize {
         let heap = match &self.users {
             Users::Hashes(hashes) => hashes.heap_bytes(),
-            Users::Registers(_) => registers::PACKED_BYTES,
+            Users::Registers(_) => registers::BYTES,
         };
         size_of::<Self>() + heap
     }

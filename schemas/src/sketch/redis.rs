@@ -11,7 +11,7 @@
 //! Opcodes: `00llllll` 1 to 64 zeros; `01llllll llllllll` 1 to 16,384 zeros; `1rrrrrll` 1 to 4
 //! registers of one rank, 1 to 32. Lengths and ranks are stored less one.
 
-use super::registers::Registers;
+use super::registers::{PIECES, Registers};
 use super::{REGISTERS, Sketch, SketchError, Users};
 
 const FORMAT: &str = "Redis";
@@ -19,9 +19,14 @@ const MAGIC: &[u8; 4] = b"HYLL";
 const HEADER_BYTES: usize = 16;
 const DENSE: u8 = 0;
 const SPARSE: u8 = 1;
+const ENCODING_AT: usize = MAGIC.len();
 /// Redis's default for `hll-sparse-max-bytes`, header included: what is longer it makes dense itself.
 const SPARSE_MAX_BYTES: usize = 3000;
 const SPARSE_RANK_MAX: u8 = 32;
+/// If more pieces than this have risen, the whole is written again.
+const PIECES_MAX: u32 = (PIECES / 2) as u32;
+/// What leads pieces; the whole begins with another letter.
+const PIECES_MARK: u8 = b'P';
 
 impl Sketch {
     /// The value for `SET`, so that Redis reads and unites the key as its own HyperLogLog.
@@ -34,10 +39,37 @@ impl Sketch {
             Users::Hashes(hashes) => {
                 sparse(hashes.ranks().into_iter()).unwrap_or_else(|| dense(&hashes.to_registers()))
             }
-            Users::Registers(registers) => {
-                let ranks = registers.ranks().enumerate();
-                sparse(ranks.filter(|(_, rank)| *rank > 0)).unwrap_or_else(|| dense(registers))
+            Users::Registers(registers) => sparse(registers.risen()).unwrap_or_else(|| dense(registers)),
+        }
+    }
+
+    /// What Redis lacks of this sketch, if it has what all calls before returned, in their order.
+    ///
+    /// Either the whole, as [`Self::to_redis`] returns it; or, where Redis has it dense, `P` and the pieces that have
+    /// changed, none or some: for each the number, one byte, and the bytes, 96, that belong at 16 + 96 * number.
+    /// Registers only rise, so pieces of a later sketch of the same events may replace those of an earlier one.
+    pub fn take_redis(&mut self) -> Vec<u8> {
+        let Users::Registers(registers) = &mut self.users else { return self.to_redis() };
+        let risen = registers.take_risen();
+        if risen.count_ones() <= PIECES_MAX {
+            let mut pieces = vec![PIECES_MARK];
+            for piece in (0..PIECES).filter(|piece| risen >> piece & 1 == 1) {
+                pieces.push(u8::try_from(piece).expect("fewer than 256"));
+                pieces.extend(registers.piece(piece));
             }
+            return pieces;
+        }
+        let whole = self.to_redis();
+        if whole[ENCODING_AT] == SPARSE {
+            self.forget_redis();
+        }
+        whole
+    }
+
+    /// Redis has lost the sketch: [`Self::take_redis`] returns the whole.
+    pub fn forget_redis(&mut self) {
+        if let Users::Registers(registers) = &mut self.users {
+            registers.forget_told();
         }
     }
 
@@ -56,7 +88,7 @@ impl Sketch {
         if !header.starts_with(MAGIC) {
             return Err(not_a_sketch);
         }
-        let registers = match header[4] {
+        let registers = match header[ENCODING_AT] {
             DENSE => {
                 Registers::from_packed(body).ok_or_else(|| damaged("dense registers of a wrong length or rank"))?
             }
@@ -74,7 +106,7 @@ fn damaged(problem: &'static str) -> SketchError {
 fn header(encoding: u8) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(MAGIC);
-    header[4] = encoding;
+    header[ENCODING_AT] = encoding;
     header[HEADER_BYTES - 1] = 0x80;
     header
 }
@@ -154,6 +186,7 @@ fn read_sparse(mut opcodes: &[u8]) -> Result<Registers, SketchError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::registers::PIECE_BYTES;
     use super::super::tests::sketch_of;
     use super::*;
 
@@ -180,6 +213,38 @@ mod tests {
             registers.merge(&sketch_of(0..users));
             assert_eq!(read, registers, "{users} users");
         }
+    }
+
+    /// Puts pieces into what Redis has, as the speed layer's script does.
+    fn write(key: &mut Vec<u8>, update: &[u8]) {
+        let Some(pieces) = update.strip_prefix(&[PIECES_MARK]) else {
+            *key = update.to_vec();
+            return;
+        };
+        assert_eq!((key[ENCODING_AT], key.len()), (DENSE, 12_304), "only what is dense has pieces");
+        for piece in pieces.chunks(1 + PIECE_BYTES) {
+            let at = HEADER_BYTES + PIECE_BYTES * usize::from(piece[0]);
+            key[at..at + PIECE_BYTES].copy_from_slice(&piece[1..]);
+        }
+    }
+
+    #[test]
+    fn pieces_lead_to_the_same_bytes_as_the_whole() {
+        let (mut sketch, mut key, mut pieces) = (Sketch::new(), Vec::new(), 0);
+        for users in (0..200).map(|step| step * 30) {
+            sketch.merge(&sketch_of(users..users + 30));
+            let update = sketch.take_redis();
+            pieces += usize::from(update[0] == PIECES_MARK);
+            assert!(update.len() <= sketch.to_redis().len());
+            write(&mut key, &update);
+            assert_eq!(key, sketch.to_redis(), "{users} users");
+        }
+        assert!(pieces > 100, "{pieces}");
+        sketch.insert(b"another");
+        assert!(sketch.take_redis().len() <= 1 + 1 + PIECE_BYTES);
+        assert_eq!(sketch.take_redis(), [PIECES_MARK], "nothing new");
+        sketch.forget_redis();
+        assert_eq!(sketch.take_redis(), sketch.to_redis());
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn memory_stays_small_for_small_cells() {
     assert_eq!(Sketch::new().memory_bytes(), 24);
     assert_eq!(sketch_of(0..1).memory_bytes(), 32);
     assert!(sketch_of(0..512).memory_bytes() <= 24 + 4_104);
-    assert_eq!(sketch_of(0..100_000).memory_bytes(), 24 + 12_288);
+    assert_eq!(sketch_of(0..100_000).memory_bytes(), 24 + 12_512);
 }
 
 #[test]

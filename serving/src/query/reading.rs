@@ -264,7 +264,7 @@ impl Evaluator {
             (Measure::Users, _) => {
                 let sketches = redis.users(tenant, rollup, event, &newer).await?;
                 for (cell, sketch) in newer.iter().zip(sketches) {
-                    // Without its key a cell has no users with an id, or has expired since: ClickHouse has it.
+                    // It has expired since: ClickHouse has it.
                     let Some(sketch) = sketch else { continue };
                     shares.offer(share(cell), cell.totals.version, Tally::sketched_users(sketch));
                 }

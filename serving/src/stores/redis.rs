@@ -117,7 +117,7 @@ impl Redis {
         Ok(cells)
     }
 
-    /// The users of these cells; `None` where the key is gone.
+    /// The users of these cells; `None` where their key is gone.
     pub(crate) async fn users(
         &self,
         tenant: &str,
@@ -125,16 +125,17 @@ impl Redis {
         event: &str,
         cells: &[FreshCell],
     ) -> Result<Vec<Option<Sketch>>, StoreError> {
-        let mut sketches = Vec::with_capacity(cells.len());
-        for cells in cells.chunks(PIPELINE_MAX) {
+        let mut sketches: Vec<Option<Sketch>> = cells.iter().map(|cell| cell.totals.users.clone()).collect();
+        let elsewhere: Vec<usize> = (0..cells.len()).filter(|place| sketches[*place].is_none()).collect();
+        for places in elsewhere.chunks(PIPELINE_MAX) {
             let mut get = redis::pipe();
-            for cell in cells {
+            for cell in places.iter().map(|place| &cells[*place]) {
                 get.get(redis_keys::users(tenant, &cell.window, rollup, event, cell.partition, &cell.values));
             }
             let answers: Vec<Option<Vec<u8>>> = self.ask(&get).await?;
-            for bytes in answers {
+            for (place, bytes) in places.iter().zip(answers) {
                 let sketch = bytes.map(|bytes| Sketch::from_redis(&bytes)).transpose();
-                sketches.push(sketch.map_err(|error| broken(error.to_string()))?);
+                sketches[*place] = sketch.map_err(|error| broken(error.to_string()))?;
             }
         }
         Ok(sketches)

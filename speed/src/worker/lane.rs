@@ -83,6 +83,8 @@ pub(crate) struct Lane {
     pub(crate) standing: Arc<Standing>,
     pub(crate) outlets: Outlets,
     pub(crate) owned: BTreeMap<i32, Owned>,
+    /// When records came last.
+    pub(crate) read_at: Instant,
     /// When the census was taken last.
     pub(crate) counted_at: Instant,
 }
@@ -134,6 +136,7 @@ impl Lane {
     }
 
     fn count(&mut self, batch: Batch) -> Result<(), Error> {
+        self.read_at = Instant::now();
         for (partition, record) in batch.records() {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             owned.state.apply(&self.plan, &record).map_err(|_| Error::SumOverflow {

@@ -64,7 +64,7 @@ impl Owned {
                 let plans = self.state.take_plan_changes();
                 (vec![], self.state.take_exceptions(), self.state.take_overflows(), plans)
             }
-            Sink::Redis => (self.state.take_changed(sink), vec![], vec![], vec![]),
+            Sink::Redis => (self.state.take_fresh(), vec![], vec![], vec![]),
         };
         let tops = self.state.take_tops(sink);
         let next_offset = self.state.next_offset();
@@ -136,16 +136,22 @@ impl Owned {
         self.reported = tallies;
     }
 
-    /// Notes the state for a snapshot, if one is due. Right after a fold.
-    pub(crate) fn capture(&mut self, interval: Duration) {
-        let next_offset = self.state.next_offset();
+    /// Whether so much time has passed since the last snapshot that there should be one of what came after it.
+    pub(crate) fn is_capture_due(&self, interval: Duration) -> bool {
         let failed_just_now = self.failed_at.is_some_and(|at| at.elapsed() < SAVE_RETRY_INTERVAL);
         let busy = self.capture.is_some() || self.saving || failed_just_now;
-        let is_new = self.saved_offset < next_offset && !busy;
-        if is_new && self.saved_at.elapsed() >= interval {
-            let (partition, claim) = (self.partition, self.claim);
-            self.capture = Some(Capture { partition, claim, next_offset, state: self.state.to_bytes() });
-        }
+        self.saved_offset < self.state.next_offset() && !busy && self.saved_at.elapsed() >= interval
+    }
+
+    /// When the last snapshot was written.
+    pub(crate) fn saved_at(&self) -> Instant {
+        self.saved_at
+    }
+
+    /// Notes the state for a snapshot. Right after a fold.
+    pub(crate) fn capture(&mut self) {
+        let (partition, claim, next_offset) = (self.partition, self.claim, self.state.next_offset());
+        self.capture = Some(Capture { partition, claim, next_offset, state: self.state.to_bytes() });
     }
 
     /// The noted state, once both sinks have everything below it.

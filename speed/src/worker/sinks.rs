@@ -19,7 +19,7 @@ pub(crate) use self::history::History;
 pub(crate) use self::redis::RedisSink;
 
 use super::lane::Reporter;
-use super::windows::{Exception, FlushedCell, FlushedTop, Overflow, PlanChange, Sink};
+use super::windows::{Exception, FlushedTop, FreshCell, Overflow, PlanChange, Sink};
 use crate::patience::Patience;
 
 /// What a sink is handed at once.
@@ -45,7 +45,7 @@ pub(crate) struct PartitionFlush {
     /// The sink lost the partition: the cells are all that are in memory.
     pub(crate) rebuild: Option<Rebuild>,
     /// For Redis only.
-    pub(crate) cells: Vec<FlushedCell>,
+    pub(crate) cells: Vec<FreshCell>,
     pub(crate) tops: Vec<FlushedTop>,
     /// For ClickHouse only.
     pub(crate) exceptions: Vec<Exception>,

@@ -73,7 +73,7 @@ impl Default for Tuning {
             future_skew: Duration::from_secs(600),
             dedup_horizon_records: 200_000,
             flush_interval: Duration::from_millis(250),
-            clickhouse_interval: Duration::from_secs(1),
+            clickhouse_interval: Duration::from_secs(3),
             snapshot_interval: Duration::from_secs(10),
             dirty_cells_max: 1_000_000,
             exceptions_max: 100_000,

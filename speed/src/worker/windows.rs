@@ -18,7 +18,7 @@ mod simulation;
 mod tops;
 mod totals;
 
-pub(crate) use self::changed::{ChangedCell, FlushedCell};
+pub(crate) use self::changed::{ChangedCell, FreshCell, FreshUsers};
 pub(crate) use self::items::PlanChange;
 pub(crate) use self::partition::{Exception, FlushedTop, Overflow, PartitionState, Record, Tallies};
 pub(crate) use self::plan::{Plan, Rules, micros};

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use reckon_schemas::cell::DimensionValues;
+use reckon_schemas::redis_keys;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::{Grain, Window};
 use reckon_tests::counted::{assert_counted, compare, in_redis, oracle, produce, until_counted};
+use reckon_tests::log::read_topic;
 use reckon_tests::purchases::{deliveries, generate};
 use reckon_tests::{Process, Service, Stack, World, until};
 
@@ -76,13 +82,65 @@ async fn redis_is_rebuilt_whatever_happens_to_it() -> Result<()> {
     until_noticed(&worker, 3).await?;
     until_redis_is_whole(&world).await?;
 
-    // Dies and comes back with what it had written to disk.
+    // Dies and comes back with what it had written to disk some time ago.
+    redis::cmd("SAVE").query_async::<()>(&mut world.redis_connection().await?).await?;
     produce(&world, third).await?;
+    until_counted(&world).await?;
     stack.kill(Service::Redis)?;
     stack.start(Service::Redis)?;
     until_counted(&world).await?;
     until_redis_is_whole(&world).await?;
     assert_counted(&world, LATENESS).await?;
     drop(worker);
+    Ok(())
+}
+
+/// Each partition's key of the users of a window, and their registers as the log has them.
+async fn registers_of(world: &World, window: &Window) -> Result<Vec<(String, Sketch)>> {
+    let mut partitions = vec![Sketch::of_registers(); PARTITIONS];
+    for record in read_topic(&world.kafka.brokers, &world.kafka.topics.events).await? {
+        let event: serde_json::Value = serde_json::from_slice(&record.payload)?;
+        let user = event["user"].as_str().context("a user")?;
+        partitions[usize::try_from(record.partition)?].insert(user.as_bytes());
+    }
+    let key = |partition| {
+        redis_keys::users(&world.tenant, window, "total", "purchase", partition, &DimensionValues::default())
+    };
+    Ok((0..).map(key).zip(partitions).collect())
+}
+
+/// With many users Redis is only told which pieces of a sketch have changed; every register is right all the same, and when
+/// one sketch is gone, which is no loss of everything, it comes back whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn sketches_are_told_in_pieces_and_whole_where_one_is_gone() -> Result<()> {
+    const ROUNDS: usize = 12;
+    const USERS: usize = 1_000;
+    let stack = Stack::shared()?;
+    let world = World::with_tuning(&stack, TUNING)?;
+    let minute_ago = EventTime::from_timestamp(jiff::Timestamp::now()).plus_micros(-60_000_000);
+    let windows = [Grain::Minute, Grain::Hour].map(|grain| grain.window_at(minute_ago, &Zone::UTC));
+    let mut purchases = generate(0x5eed_0070, ROUNDS * USERS, windows[0].start.0, 1);
+    (0..).zip(&mut purchases).for_each(|(user, purchase): (usize, _)| purchase.user = format!("u-{user}"));
+    let worker = world.start("speed")?;
+    let mut redis = world.redis_connection().await?;
+    for (round, purchases) in purchases.chunks(USERS).enumerate() {
+        if round == ROUNDS - 2 {
+            let (key, _) = registers_of(&world, &windows[1]).await?.swap_remove(0);
+            let removed: i64 = redis::cmd("DEL").arg(&key).query_async(&mut redis).await?;
+            ensure!(removed == 1, "{key} was not there");
+        }
+        produce(&world, purchases).await?;
+        until_counted(&world).await?;
+        for window in &windows {
+            for (key, expected) in registers_of(&world, window).await? {
+                let bytes: Vec<u8> = redis::cmd("GET").arg(&key).query_async(&mut redis).await?;
+                let found = Sketch::from_redis(&bytes).with_context(|| format!("{key} in round {round}"))?;
+                ensure!(found == expected, "{key} in round {round}: {found:?} instead of {expected:?}");
+                let counted: u64 = redis::cmd("PFCOUNT").arg(&key).query_async(&mut redis).await?;
+                ensure!(counted == expected.estimate(), "{key} is counted as {counted}: an old estimate");
+            }
+        }
+    }
+    ensure!(worker.log().contains("store lost what it had"), "{}", worker.log());
     Ok(())
 }

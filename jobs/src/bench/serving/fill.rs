@@ -106,7 +106,7 @@ pub(super) fn put(
 ) -> Result<()> {
     let mut sums = Sums::new();
     sums.add("USD".parse::<Unit>()?, 1_234)?;
-    let totals = CellTotals { version, count, sums }.encode();
+    let totals = CellTotals { version, count, sums, users: None }.encode();
     for partition in 0..i32::try_from(PARTITIONS)? {
         let field = redis_keys::cell_field(partition, &DimensionValues::default());
         write.hset(redis_keys::cells(tenant, window, "total", EVENT), field, &totals).ignore();

@@ -9,9 +9,10 @@ use crate::worker::Error;
 use crate::worker::lane::{Batch, Census, Said, Standing, Word};
 use crate::worker::windows::{PartitionState, Plan, Record};
 
-/// So many batches of a lane may be on their way to it; then reading waits until it has counted one. They are counted
-/// also if there is enough that waits for a store, so they are few.
-const AHEAD_MAX: usize = 3;
+/// So many batches of a lane may be on their way to it; then reading waits until it has counted one. While a lane prepares
+/// what it flushes, these are what the reader goes on with for the others. They are counted also if there is enough that
+/// waits for a store.
+const AHEAD_MAX: usize = 32;
 
 /// One lane, seen from the reader.
 pub(crate) struct LaneHandle {

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 
+use super::outlets::Pace;
 use super::{Lane, Said};
 use crate::worker::Error;
+use crate::worker::owned::Owned;
 use crate::worker::sinks::{Flush, Report, Row, blocks};
 use crate::worker::telemetry;
 use crate::worker::windows::Sink;
@@ -17,9 +19,11 @@ use crate::worker::windows::Sink;
 const GRAINS: usize = Grain::ALL.len();
 /// What is pending is only an estimate of the cells that it will change, so it is folded before it is much.
 const PENDING_SHARE: f64 = 0.25;
-/// A worker that catches up flushes less often: every cell is then written fewer times on the way.
-const CATCH_UP_PACE: u32 = 8;
+/// A lane that catches up flushes less often: every cell is then written fewer times on the way.
+const CATCH_UP_PACE: [Pace; 2] = [Pace::Slow(Duration::from_secs(4)), Pace::Slow(Duration::from_secs(8))];
+/// It does so while its newest record is so old, and others follow.
 const BEHIND_MS: i64 = 10_000;
+const FOLLOW_MAX: Duration = Duration::from_millis(500);
 /// With so much of what may wait for a store, it flushes as soon as that is free.
 const HURRY_AT: f64 = 0.8;
 
@@ -27,9 +31,13 @@ impl Lane {
     /// Hands each sink that is free and due what it does not have yet.
     pub(super) fn flush_due(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let pace = if self.is_behind() { CATCH_UP_PACE } else { 1 };
+        let is_behind = self.is_behind();
         for sink in Sink::ALL {
-            let pace = if self.waiting(sink) < HURRY_AT { pace } else { 1 };
+            let pace = match is_behind {
+                _ if self.waiting(sink) >= HURRY_AT => Pace::Quick,
+                true => CATCH_UP_PACE[sink.index()],
+                false => Pace::Usual,
+            };
             let outlet = self.outlets.of(sink);
             if outlet.is_gone() {
                 return Err(Error::Stopped);
@@ -114,8 +122,12 @@ impl Lane {
         })
     }
 
-    /// Whether the newest record that was read is so old that nobody waits for it to be visible within the second.
+    /// Whether the newest record that was read is so old that nobody waits for it to be visible within the second, and it
+    /// was not the last one.
     fn is_behind(&self) -> bool {
+        if self.read_at.elapsed() > FOLLOW_MAX {
+            return false;
+        }
         let newest_ms = self.owned.values().map(|owned| owned.state.log_time_ms()).max();
         let age_ms = newest_ms.map_or(0, |newest_ms| jiff::Timestamp::now().as_millisecond() - newest_ms);
         age_ms > BEHIND_MS
@@ -129,12 +141,20 @@ impl Lane {
         for owned in self.owned.values_mut() {
             owned.state.set_wall_time(wall_time);
             parts.extend(owned.take_part(sink, now));
-            if sink == Sink::ClickHouse {
-                owned.capture(snapshot_interval);
-            }
         }
+        self.capture(snapshot_interval);
         let blocks = if sink == Sink::ClickHouse { self.take_blocks() } else { Vec::new() };
         self.outlets.of(sink).send(Flush { parts, blocks }, now).map_err(|_| Error::Stopped)
+    }
+
+    /// Notes states for snapshots: those that are due, the oldest first, and of them so few that every one has its turn.
+    /// Noting one takes its time, and all of them at once would hold up what is counted in between.
+    fn capture(&mut self, interval: Duration) {
+        let mut due: Vec<&mut Owned> = self.owned.values_mut().filter(|owned| owned.is_capture_due(interval)).collect();
+        due.sort_by_key(|owned| owned.saved_at());
+        let turns = interval.as_millis() / self.tuning.flush_interval.as_millis().max(1);
+        let at_once = due.len().div_ceil(usize::try_from(turns).unwrap_or(usize::MAX).max(1));
+        due.into_iter().take(at_once).for_each(Owned::capture);
     }
 
     /// The cells that ClickHouse does not have yet, of all partitions together, as it takes them.

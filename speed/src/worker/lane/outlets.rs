@@ -13,12 +13,22 @@ use crate::worker::windows::Sink;
 pub(crate) struct Outlet {
     batches: Sender<Flush>,
     interval: Duration,
-    /// How many intervals lie between two batches.
-    pace: u32,
+    pace: Pace,
     /// When the last batch was handed over; `None` where the next one is wanted at once.
     sent_at: Option<Instant>,
     /// Since when it has a batch that it did not answer yet.
     busy_since: Option<Instant>,
+}
+
+/// How soon a batch follows the one before, where the sink is free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// After the interval that is configured.
+    Usual,
+    /// Not before so much time has passed, so that every cell is written fewer times.
+    Slow(Duration),
+    /// At once: much waits.
+    Quick,
 }
 
 /// The part of the worker at the other end is gone.
@@ -27,15 +37,14 @@ pub(crate) struct Gone;
 
 impl Outlet {
     pub(crate) fn new(batches: Sender<Flush>, interval: Duration) -> Self {
-        Self { batches, interval, pace: 1, sent_at: None, busy_since: None }
+        Self { batches, interval, pace: Pace::Usual, sent_at: None, busy_since: None }
     }
 
     pub(crate) fn is_free(&self) -> bool {
         self.busy_since.is_none()
     }
 
-    /// How many intervals are to lie between two batches.
-    pub(crate) fn set_pace(&mut self, pace: u32) {
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
@@ -45,7 +54,12 @@ impl Outlet {
     }
 
     fn due(&self, now: Instant) -> Instant {
-        self.sent_at.map_or(now, |at| at + self.interval * self.pace)
+        let pause = match self.pace {
+            Pace::Usual => self.interval,
+            Pace::Slow(pause) => pause.max(self.interval),
+            Pace::Quick => Duration::ZERO,
+        };
+        self.sent_at.map_or(now, |at| at + pause)
     }
 
     /// Whether the sink's task has ended, which it only does when the worker ends.

@@ -57,6 +57,7 @@ impl Scene {
                 captures: to_snapshots,
             },
             owned: BTreeMap::new(),
+            read_at: Instant::now(),
             counted_at: Instant::now(),
         };
         std::thread::spawn(move || lane.run());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use reckon_schemas::window::Grain;
 
 use super::cell_columns::CellColumns;
 use crate::worker::windows::{ChangedCell, Series};
@@ -17,15 +18,21 @@ pub(crate) struct Row<'a> {
     pub(crate) cell: ChangedCell<'a>,
 }
 
-/// Where a row belongs, in the order of the key: tenant and rollup, grain, start, event and dimensions, partition.
+/// Where a row belongs, in the order of the key: tenant and rollup, grain by name, start, event and dimensions, partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    tenant_and_rollup: usize,
-    grain: &'static str,
+    tenant_and_rollup: u32,
+    grain: u8,
     start_us: i64,
-    series: usize,
+    series: u32,
     partition: i32,
-    row: usize,
+    row: u32,
+}
+
+/// Grains in the order of their names.
+fn rank(grain: Grain) -> u8 {
+    let before = Grain::ALL.into_iter().filter(|other| other.name() < grain.name());
+    u8::try_from(before.count()).expect("a few")
 }
 
 /// Blocks of these rows, in order.
@@ -43,37 +50,38 @@ pub(crate) fn blocks(rows: &[Row<'_>]) -> Vec<Bytes> {
 
 fn in_order<'r, 'a>(rows: &'r [Row<'a>]) -> impl Iterator<Item = &'r Row<'a>> {
     // Partitions have a copy of a series each. A copy is known by its address, which is quicker than by its names.
-    let mut numbers: HashMap<*const Series, usize> = HashMap::new();
-    let mut names: HashMap<&Series, usize> = HashMap::new();
+    let mut numbers: HashMap<*const Series, u32> = HashMap::new();
+    let mut names: HashMap<&Series, u32> = HashMap::new();
     let mut places: Vec<Place> = Vec::with_capacity(rows.len());
-    for (row, Row { partition, cell, .. }) in rows.iter().enumerate() {
+    let ranks_of_grains = Grain::ALL.map(rank);
+    for (row, Row { partition, cell, .. }) in (0..).zip(rows) {
         let series = *numbers.entry(Arc::as_ptr(cell.series)).or_insert_with(|| {
-            let next = names.len();
+            let next = u32::try_from(names.len()).expect("fewer than what waits for the store");
             *names.entry(cell.series).or_insert(next)
         });
-        let (grain, start_us) = (cell.window.grain.name(), cell.window.start.0);
+        let (grain, start_us) = (ranks_of_grains[cell.window.grain.index()], cell.window.start.0);
         places.push(Place { tenant_and_rollup: 0, grain, start_us, series, partition: *partition, row });
     }
     let ranks = ranks(names);
     for place in &mut places {
-        (place.tenant_and_rollup, place.series) = ranks[place.series];
+        (place.tenant_and_rollup, place.series) = ranks[place.series as usize];
     }
     places.sort_unstable();
-    places.into_iter().map(|place| &rows[place.row])
+    places.into_iter().map(|place| &rows[place.row as usize])
 }
 
 /// By the numbers given: where the first series of the same tenant and rollup is among all, and where the series itself.
-fn ranks(names: HashMap<&Series, usize>) -> Vec<(usize, usize)> {
+fn ranks(names: HashMap<&Series, u32>) -> Vec<(u32, u32)> {
     let mut ranks = vec![(0, 0); names.len()];
-    let mut names: Vec<(&Series, usize)> = names.into_iter().collect();
+    let mut names: Vec<(&Series, u32)> = names.into_iter().collect();
     names.sort_unstable();
     let mut first = 0;
-    for (rank, (series, number)) in names.iter().enumerate() {
-        let before = names[first].0;
+    for (rank, (series, number)) in (0..).zip(&names) {
+        let before = names[first as usize].0;
         if (&before.tenant, &before.rollup) != (&series.tenant, &series.rollup) {
             first = rank;
         }
-        ranks[*number] = (first, rank);
+        ranks[*number as usize] = (first, rank);
     }
     ranks
 }
@@ -82,7 +90,6 @@ fn ranks(names: HashMap<&Series, usize>) -> Vec<(usize, usize)> {
 mod tests {
     use reckon_schemas::cell::{DimensionValues, Measures};
     use reckon_schemas::time::{EventTime, Zone};
-    use reckon_schemas::window::Grain;
 
     use super::*;
 

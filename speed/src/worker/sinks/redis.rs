@@ -2,10 +2,11 @@
 //! looking whether Redis still has what it acknowledged, and is only acknowledged itself if Redis was not emptied
 //! while it was written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reckon_schemas::cell::{DimensionValues, Measures, Rollup};
+use hashbrown::HashMap;
+use reckon_schemas::cell::Rollup;
 use reckon_schemas::redis_keys::{self, Change, Progress};
 use reckon_schemas::time::{EventTime, MICROS_PER_SECOND};
 use reckon_schemas::window::{Grain, PerGrain, Window};
@@ -14,9 +15,9 @@ use redis::{AsyncConnectionConfig, Client, Script};
 use uuid::Uuid;
 
 use super::history::History;
-use super::redis_cells::{CellWriter, Group};
+use super::redis_cells::{CellContent, CellWriter, Group, Lost};
 use super::{Flushed, Outcome, PartitionFlush, SinkError};
-use crate::worker::windows::FlushedCell;
+use crate::worker::windows::{FreshCell, FreshUsers};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,11 +26,8 @@ const WINDOWS_MAX: usize = 500;
 
 type ChangedWindow = (Grain, EventTime, String, String);
 
-/// What orders the cells of a part into groups: tenant, window, rollup, event name.
-type GroupKey<'a> = (&'a str, Window, &'a str, &'a str);
-
 /// Which windows of which tenant changed.
-type Changes = BTreeMap<String, Vec<ChangedWindow>>;
+type Changes<'a> = BTreeMap<&'a str, Vec<ChangedWindow>>;
 
 /// Writes batches to Redis.
 pub(crate) struct RedisSink {
@@ -63,7 +61,8 @@ impl RedisSink {
         }
     }
 
-    /// Writes a batch. Everything but the push is a versioned absolute value, so writing it again changes nothing.
+    /// Writes a batch. Everything but the push is a versioned absolute value, or a piece of one on top of what Redis is known
+    /// to have, so writing it again changes nothing.
     pub(crate) async fn write(&mut self, batch: &[PartitionFlush]) -> Result<Vec<Flushed>, SinkError> {
         let result = self.write_connected(batch).await;
         if result.is_err() {
@@ -82,7 +81,10 @@ impl RedisSink {
         if kept.is_empty() {
             return Ok(flushed);
         }
-        let changes = self.write_cells(&connection, &kept).await?;
+        let Ok(changes) = self.write_cells(&connection, &found.epoch, &kept).await? else {
+            flushed.extend(kept.iter().map(|part| part.done(Outcome::Lost)));
+            return Ok(flushed);
+        };
         self.note_events(&mut connection, &changes).await?;
         let same_epoch = self.write_progress(&mut connection, &found.epoch, &kept).await?;
         let outcome = |part: &PartitionFlush| match same_epoch {
@@ -90,7 +92,7 @@ impl RedisSink {
             false => Outcome::Lost,
         };
         flushed.extend(kept.iter().map(|part| part.done(outcome(part))));
-        self.push(&mut connection, &kept, &changes).await?;
+        self.push(&mut connection, &kept, changes).await?;
         Ok(flushed)
     }
 
@@ -132,24 +134,24 @@ impl RedisSink {
         Ok(Found { epoch, next_offsets: next_offsets.collect() })
     }
 
-    /// Writes the cells, and those of the past where the partition is rebuilt. The result: which windows changed, per
-    /// part of the batch.
-    async fn write_cells(
+    /// Writes the cells, and those of the past where a partition is rebuilt. The result: which windows changed.
+    async fn write_cells<'p>(
         &self,
         connection: &MultiplexedConnection,
-        parts: &[&PartitionFlush],
-    ) -> Result<Vec<Changes>, SinkError> {
+        epoch: &str,
+        parts: &[&'p PartitionFlush],
+    ) -> Result<Result<Changes<'p>, Lost>, SinkError> {
         let now = EventTime::from_timestamp(jiff::Timestamp::now());
-        let mut writer = CellWriter::new(&self.cells, connection.clone(), &self.retention, now);
-        let mut changes = Vec::with_capacity(parts.len());
+        let epoch = (redis_keys::epoch(&self.topic), epoch);
+        let mut writer = CellWriter::new(&self.cells, connection.clone(), &self.retention, now, epoch);
+        let mut changes = Changes::new();
+        for (group, cells) in groups(parts, |window| writer.keeps(window)) {
+            writer.add(&group, &cells).await?;
+            let Group { tenant, rollup, event, window } = group;
+            let changed = (window.grain, window.start, rollup.to_owned(), event.to_owned());
+            changes.entry(tenant).or_default().push(changed);
+        }
         for part in parts {
-            let mut changed = Changes::new();
-            for ((tenant, window, rollup, event), cells) in groups(&part.cells, |window| writer.keeps(window)) {
-                let (partition, version) = (part.partition, part.next_offset);
-                writer.add(&Group { tenant, rollup, event, window, partition, version }, &cells).await?;
-                let windows = changed.entry(tenant.to_owned()).or_default();
-                windows.push((window.grain, window.start, rollup.to_owned(), event.to_owned()));
-            }
             for top in &part.tops {
                 writer.add_top(top, part.partition, part.next_offset).await?;
             }
@@ -157,10 +159,8 @@ impl RedisSink {
                 let restored = self.restore_past(&mut writer, part.partition, now).await?;
                 tracing::info!(partition = part.partition, restored, "rebuilt Redis from memory and ClickHouse");
             }
-            changes.push(changed);
         }
-        writer.finish().await?;
-        Ok(changes)
+        Ok(writer.finish().await?.map(|()| changes))
     }
 
     async fn restore_past(
@@ -174,8 +174,12 @@ impl RedisSink {
         while let Some(cell) = past.next().await? {
             if writer.keeps(&cell.window) {
                 let (tenant, rollup, event) = (cell.tenant.as_str(), cell.rollup.as_str(), cell.event.as_str());
-                let group = Group { tenant, rollup, event, window: cell.window, partition, version: cell.version };
-                writer.add(&group, &[(&cell.values, &cell.measures)]).await?;
+                let group = Group { tenant, rollup, event, window: cell.window };
+                let (version, values, measures) = (cell.version, &cell.values, &cell.measures);
+                let users = FreshUsers::whole(&measures.users);
+                let (count, sums) = (measures.count, &measures.sums);
+                let content = CellContent { partition, version, values, count, sums, users: &users };
+                writer.add(&group, &[content]).await?;
                 restored += 1;
             }
         }
@@ -183,9 +187,13 @@ impl RedisSink {
     }
 
     /// Notes the names of the events that were counted, for questions about events of any name.
-    async fn note_events(&self, connection: &mut MultiplexedConnection, changes: &[Changes]) -> Result<(), SinkError> {
+    async fn note_events(
+        &self,
+        connection: &mut MultiplexedConnection,
+        changes: &Changes<'_>,
+    ) -> Result<(), SinkError> {
         let mut names: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        for (tenant, windows) in changes.iter().flatten() {
+        for (tenant, windows) in changes {
             for (_, start, rollup, event) in windows {
                 if rollup == Rollup::TOTAL {
                     let newest = names.entry((tenant, event)).or_insert(0);
@@ -226,38 +234,37 @@ impl RedisSink {
         &self,
         connection: &mut MultiplexedConnection,
         parts: &[&PartitionFlush],
-        changes: &[Changes],
+        changes: Changes<'_>,
     ) -> Result<(), SinkError> {
+        let log_time_ms = parts.iter().map(|part| part.log_time_ms).max().unwrap_or(0);
         let mut pushes = redis::pipe();
-        for (part, changed) in parts.iter().zip(changes) {
-            for (tenant, windows) in changed {
-                for windows in windows.chunks(WINDOWS_MAX) {
-                    let (partition, log_time_ms) = (part.partition, part.log_time_ms);
-                    let change = Change { seq: 0, partition, log_time_ms, windows: windows.to_vec() };
-                    let json = serde_json::to_string(&change).expect("plain data");
-                    let rest = json.strip_prefix(r#"{"seq":0"#).expect("fields are written in the order declared");
-                    let mut invocation = self.push.prepare_invoke();
-                    invocation.key(redis_keys::sequence(tenant)).arg(redis_keys::changes_channel(tenant)).arg(rest);
-                    pushes.invoke_script(&invocation).ignore();
-                }
+        for (tenant, windows) in changes {
+            for windows in windows.chunks(WINDOWS_MAX) {
+                let change = Change { seq: 0, log_time_ms, windows: windows.to_vec() };
+                let json = serde_json::to_string(&change).expect("plain data");
+                let rest = json.strip_prefix(r#"{"seq":0"#).expect("fields are written in the order declared");
+                let mut invocation = self.push.prepare_invoke();
+                invocation.key(redis_keys::sequence(tenant)).arg(redis_keys::changes_channel(tenant)).arg(rest);
+                pushes.invoke_script(&invocation).ignore();
             }
         }
         if pushes.is_empty() { Ok(()) } else { Ok(pushes.query_async(connection).await?) }
     }
 }
 
-/// The cells by what they have in common, those that are kept, tenant by tenant.
-fn groups<'a>(
-    cells: &'a [FlushedCell],
-    keeps: impl Fn(&Window) -> bool,
-) -> BTreeMap<GroupKey<'a>, Vec<(&'a DimensionValues, &'a Measures)>> {
-    let mut groups: BTreeMap<GroupKey<'a>, Vec<_>> = BTreeMap::new();
-    for FlushedCell { series, window, measures } in cells {
-        if keeps(window) {
-            let key = (series.tenant.as_str(), *window, series.rollup.as_str(), series.event.as_str());
-            groups.entry(key).or_default().push((&series.values, measures));
+/// The cells by the hash that they are in, whichever partitions they are of; those that are kept, tenant by tenant.
+fn groups<'p>(parts: &[&'p PartitionFlush], keeps: impl Fn(&Window) -> bool) -> Vec<(Group<'p>, Vec<CellContent<'p>>)> {
+    let mut groups: HashMap<Group<'p>, Vec<CellContent<'p>>> = HashMap::new();
+    for part in parts {
+        let (partition, version) = (part.partition, part.next_offset);
+        for FreshCell { series, window, count, sums, users } in part.cells.iter().filter(|cell| keeps(&cell.window)) {
+            let (tenant, rollup, event) = (series.tenant.as_str(), series.rollup.as_str(), series.event.as_str());
+            let content = CellContent { partition, version, values: &series.values, count: *count, sums, users };
+            groups.entry(Group { tenant, rollup, event, window: *window }).or_default().push(content);
         }
     }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_unstable_by_key(|(group, _)| *group);
     groups
 }
 

@@ -1,30 +1,44 @@
 //! Cells on their way into Redis: collected to scripts of bounded size, and those to round trips.
 
-use reckon_schemas::cell::{DimensionValues, Measures};
+use reckon_schemas::cell::DimensionValues;
 use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::sums::Sums;
 use reckon_schemas::time::{EventTime, MICROS_PER_SECOND};
 use reckon_schemas::window::{PerGrain, Window};
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Script};
 
 use super::SinkError;
-use crate::worker::windows::FlushedTop;
+use crate::worker::windows::{FlushedTop, FreshUsers};
 
 /// A script blocks Redis while it runs, so it is kept short.
 const CELLS_MAX: usize = 256;
 const BYTES_MAX: usize = 512 * 1024;
 /// So many scripts go in one round trip.
-const SCRIPTS_MAX: usize = 16;
+const SCRIPTS_MAX: usize = 4;
 
-/// The cells of one window, rollup and event name that were flushed together by one partition.
+/// What the cells of a hash have in common.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Group<'a> {
     pub(super) tenant: &'a str,
     pub(super) rollup: &'a str,
     pub(super) event: &'a str,
     pub(super) window: Window,
+}
+
+/// What a partition has counted of a cell.
+#[derive(Clone, Copy)]
+pub(super) struct CellContent<'a> {
     pub(super) partition: i32,
     pub(super) version: i64,
+    pub(super) values: &'a DimensionValues,
+    pub(super) count: u64,
+    pub(super) sums: &'a Sums,
+    pub(super) users: &'a FreshUsers,
 }
+
+/// Redis does not have any more what it had when the writer looked at it.
+pub(super) struct Lost;
 
 /// Collects cells of one tenant at a time, because all keys of a script must be in one slot.
 pub(super) struct CellWriter<'a> {
@@ -32,11 +46,14 @@ pub(super) struct CellWriter<'a> {
     connection: MultiplexedConnection,
     retention: &'a PerGrain,
     now: EventTime,
+    /// The key of the epoch, and the epoch.
+    epoch: (String, &'a str),
     tenant: String,
     keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
     bytes: usize,
     scripts: Pipeline,
+    is_lost: bool,
 }
 
 impl<'a> CellWriter<'a> {
@@ -45,17 +62,20 @@ impl<'a> CellWriter<'a> {
         connection: MultiplexedConnection,
         retention: &'a PerGrain,
         now: EventTime,
+        epoch: (String, &'a str),
     ) -> Self {
         Self {
             script,
             connection,
             retention,
             now,
+            epoch,
             tenant: String::new(),
             keys: vec![],
             arguments: vec![],
             bytes: 0,
             scripts: redis::pipe(),
+            is_lost: false,
         }
     }
 
@@ -65,21 +85,23 @@ impl<'a> CellWriter<'a> {
     }
 
     /// Adds the cells of a group, and writes those before it when there are enough.
-    pub(super) async fn add(
-        &mut self,
-        group: &Group<'_>,
-        cells: &[(&DimensionValues, &Measures)],
-    ) -> Result<(), SinkError> {
-        let Group { tenant, rollup, event, window, partition, version } = group;
+    pub(super) async fn add(&mut self, group: &Group<'_>, cells: &[CellContent<'_>]) -> Result<(), SinkError> {
+        let Group { tenant, rollup, event, window } = group;
         for cells in cells.chunks(CELLS_MAX) {
             self.make_room(tenant, cells.len()).await?;
-            self.open_group(window, *version, cells.len(), redis_keys::cells(tenant, window, rollup, event));
-            for (values, measures) in cells {
-                let mut totals = String::with_capacity(32);
-                CellTotals::write(*version, measures.count, &measures.sums, &mut totals);
-                let users = if measures.users.is_empty() { vec![] } else { measures.users.to_redis() };
+            self.open_group(window, cells.len(), redis_keys::cells(tenant, window, rollup, event));
+            for CellContent { partition, version, values, count, sums, users } in cells {
+                let mut totals = String::with_capacity(64);
+                let (beside, key, users) = match users {
+                    FreshUsers::Beside(sketch) => (Some(sketch), String::new(), vec![]),
+                    FreshUsers::Key(bytes) => {
+                        let key = redis_keys::users(tenant, window, rollup, event, *partition, values);
+                        (None, key, bytes.clone())
+                    }
+                };
+                CellTotals::write(*version, *count, sums, beside, &mut totals);
                 self.bytes += users.len() + 256;
-                self.keys.push(redis_keys::users(tenant, window, rollup, event, *partition, values));
+                self.keys.push(key);
                 self.arguments.push(redis_keys::cell_field(*partition, values).into_bytes());
                 self.arguments.push(totals.into_bytes());
                 self.arguments.push(users);
@@ -98,7 +120,7 @@ impl<'a> CellWriter<'a> {
         let value = redis_keys::top_value(version, &top.sketch);
         self.bytes += value.len();
         // A group of one, without users.
-        self.open_group(&top.window, version, 1, key.clone());
+        self.open_group(&top.window, 1, key.clone());
         self.keys.push(key);
         self.arguments.extend([partition.to_string().into_bytes(), value, vec![]]);
         Ok(())
@@ -112,17 +134,17 @@ impl<'a> CellWriter<'a> {
         Ok(())
     }
 
-    fn open_group(&mut self, window: &Window, version: i64, cells: usize, key: String) {
+    fn open_group(&mut self, window: &Window, cells: usize, key: String) {
         let expiry_s = self.expiry(window).0.div_euclid(MICROS_PER_SECOND);
-        let cells = i64::try_from(cells).expect("at most CELLS_MAX");
         self.keys.push(key);
-        self.arguments.extend([version, expiry_s, cells].map(|number| number.to_string().into_bytes()));
+        self.arguments.extend([expiry_s.to_string().into_bytes(), cells.to_string().into_bytes()]);
     }
 
-    /// Writes what is left.
-    pub(super) async fn finish(mut self) -> Result<(), SinkError> {
+    /// Writes what is left. `Lost` where not everything could be written.
+    pub(super) async fn finish(mut self) -> Result<Result<(), Lost>, SinkError> {
         self.close_script().await?;
-        self.send().await
+        self.send().await?;
+        Ok(if self.is_lost { Err(Lost) } else { Ok(()) })
     }
 
     async fn close_script(&mut self) -> Result<(), SinkError> {
@@ -130,6 +152,8 @@ impl<'a> CellWriter<'a> {
             return Ok(());
         }
         let mut invocation = self.script.prepare_invoke();
+        let (epoch_key, epoch) = &self.epoch;
+        invocation.key(epoch_key).arg(*epoch);
         for key in self.keys.drain(..) {
             invocation.key(key);
         }
@@ -137,13 +161,14 @@ impl<'a> CellWriter<'a> {
             invocation.arg(argument);
         }
         self.bytes = 0;
-        self.scripts.invoke_script(&invocation).ignore();
+        self.scripts.invoke_script(&invocation);
         if self.scripts.len() >= SCRIPTS_MAX { self.send().await } else { Ok(()) }
     }
 
     async fn send(&mut self) -> Result<(), SinkError> {
         if !self.scripts.is_empty() {
-            self.scripts.query_async::<()>(&mut self.connection).await?;
+            let lost: Vec<i64> = self.scripts.query_async(&mut self.connection).await?;
+            self.is_lost |= lost.iter().any(|cells| *cells != 0);
             self.scripts.clear();
         }
         Ok(())

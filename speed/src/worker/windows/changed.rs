@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use reckon_schemas::cell::Measures;
+use reckon_schemas::redis_keys::USERS_BESIDE_MAX;
+use reckon_schemas::sketch::Sketch;
+use reckon_schemas::sums::Sums;
 use reckon_schemas::window::Window;
 
 use super::Sink;
@@ -17,12 +20,39 @@ pub(crate) struct ChangedCell<'a> {
     pub(crate) measures: &'a Measures,
 }
 
-/// The same, to be kept.
+/// What Redis is to be told of a cell: totals, and of the users only what it lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FlushedCell {
+pub(crate) struct FreshCell {
     pub(crate) series: Arc<Series>,
     pub(crate) window: Window,
-    pub(crate) measures: Measures,
+    pub(crate) count: u64,
+    pub(crate) sums: Sums,
+    pub(crate) users: FreshUsers,
+}
+
+/// The users of a cell, on their way to Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FreshUsers {
+    /// Few: beside the totals.
+    Beside(Sketch),
+    /// What [`Sketch::take_redis`] returned, for a key of their own.
+    Key(Vec<u8>),
+}
+
+impl FreshUsers {
+    /// All of them, whatever Redis has.
+    pub(crate) fn whole(sketch: &Sketch) -> Self {
+        Self::few(sketch).unwrap_or_else(|| Self::Key(sketch.to_redis()))
+    }
+
+    fn lacking(sketch: &mut Sketch) -> Self {
+        Self::few(sketch).unwrap_or_else(|| Self::Key(sketch.take_redis()))
+    }
+
+    fn few(sketch: &Sketch) -> Option<Self> {
+        let are_few = sketch.counted().is_some_and(|users| users <= USERS_BESIDE_MAX);
+        are_few.then(|| Self::Beside(sketch.clone()))
+    }
 }
 
 impl PartitionState {
@@ -33,13 +63,19 @@ impl PartitionState {
         changed.map(|(window, number, measures)| ChangedCell { series: series.get(number), window, measures }).collect()
     }
 
-    /// The same, copied.
-    pub(crate) fn take_changed(&mut self, sink: Sink) -> Vec<FlushedCell> {
-        let copy = |ChangedCell { series, window, measures }: ChangedCell<'_>| FlushedCell {
-            series: Arc::clone(series),
-            window,
-            measures: measures.clone(),
-        };
-        self.changed(sink).into_iter().map(copy).collect()
+    /// The same for Redis, to be kept; what it returns is on top of what all calls before returned.
+    pub(crate) fn take_fresh(&mut self) -> Vec<FreshCell> {
+        let mut fresh = Vec::with_capacity(self.totals.dirty_len(Sink::Redis));
+        let series = &self.series;
+        self.totals.visit_dirty(Sink::Redis, |window, number, Measures { count, sums, users }| {
+            fresh.push(FreshCell {
+                series: Arc::clone(series.get(number)),
+                window,
+                count: *count,
+                sums: sums.clone(),
+                users: FreshUsers::lacking(users),
+            });
+        });
+        fresh
     }
 }

@@ -14,7 +14,7 @@ use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, PerGrain, Window};
 
 use super::plan::{Plan, Rules, micros};
-use super::{Exception, FlushedCell, PartitionState, Record, Sink};
+use super::{Exception, FreshUsers, PartitionState, Record, Series, Sink};
 
 const MINUTE_MS: i64 = 60_000;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -117,7 +117,7 @@ struct World<'a> {
     /// Per sink: the version of a flush that is in the store and not acknowledged yet.
     under_way: [Option<i64>; 2],
     /// What workers that lost the partition still hold in their hands: the sink, the version, the cells.
-    stalled: Vec<(Sink, i64, Vec<FlushedCell>)>,
+    stalled: Vec<(Sink, i64, Vec<(CellName, Measures)>)>,
 }
 
 impl<'a> World<'a> {
@@ -150,7 +150,7 @@ impl<'a> World<'a> {
         }
         self.state.fold(self.plan).expect("no overflow");
         let version = self.state.next_offset();
-        let cells = self.state.take_changed(sink);
+        let cells = self.take(sink);
         self.write(sink, version, cells);
         if sink == Sink::ClickHouse {
             for exception in self.state.take_exceptions() {
@@ -160,21 +160,32 @@ impl<'a> World<'a> {
         self.under_way[sink.index()] = Some(version);
     }
 
-    fn write(&mut self, sink: Sink, version: i64, cells: Vec<FlushedCell>) {
-        for cell in cells {
-            let name = (cell.series.rollup.clone(), cell.series.values.as_str().to_owned(), cell.window);
-            match sink {
-                Sink::Redis => self.redis.write(name, version, cell.measures),
-                Sink::ClickHouse => self.clickhouse.write(name, version, cell.measures),
-            }
+    fn take(&mut self, sink: Sink) -> Vec<(CellName, Measures)> {
+        let name = |series: &Series, window| (series.rollup.clone(), series.values.as_str().to_owned(), window);
+        if sink == Sink::ClickHouse {
+            let changed = self.state.changed(sink);
+            return changed.iter().map(|cell| (name(cell.series, cell.window), cell.measures.clone())).collect();
         }
+        let fresh = self.state.take_fresh().into_iter().map(|cell| {
+            let FreshUsers::Beside(users) = cell.users else { panic!("there are only a few users") };
+            (name(&cell.series, cell.window), Measures { count: cell.count, sums: cell.sums, users })
+        });
+        fresh.collect()
+    }
+
+    fn write(&mut self, sink: Sink, version: i64, cells: Vec<(CellName, Measures)>) {
+        let store = match sink {
+            Sink::Redis => &mut self.redis,
+            Sink::ClickHouse => &mut self.clickhouse,
+        };
+        cells.into_iter().for_each(|(name, measures)| store.write(name, version, measures));
     }
 
     /// The worker stops with a flush in its hands; another one takes the partition over from the newest snapshot.
     fn stall(&mut self, sink: Sink) {
         self.state.fold(self.plan).expect("no overflow");
         let version = self.state.next_offset();
-        let cells = self.state.take_changed(sink);
+        let cells = self.take(sink);
         self.stalled.push((sink, version, cells));
         self.crash(0);
     }

@@ -100,9 +100,33 @@ impl Totals {
 
     /// Every cell that a sink has not been given yet; after it, it has.
     pub(super) fn take_dirty(&mut self, sink: Sink) -> impl Iterator<Item = (Window, SeriesId, &Measures)> {
+        let taken = self.take_numbers(sink);
+        let by_grain = &self.by_grain;
+        taken.into_iter().flat_map(move |(window, numbers)| {
+            let cells = &by_grain[window.grain.index()][&(window.end, window.start)].cells;
+            numbers.into_iter().map(move |number| (window, number, &cells[&number].measures))
+        })
+    }
+
+    /// The same for whoever notes in them what was given.
+    pub(super) fn visit_dirty(&mut self, sink: Sink, mut visit: impl FnMut(Window, SeriesId, &mut Measures)) {
+        for (window, numbers) in self.take_numbers(sink) {
+            let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else {
+                continue;
+            };
+            for number in numbers {
+                if let Some(cell) = cells.cells.get_mut(&number) {
+                    visit(window, number, &mut cell.measures);
+                }
+            }
+        }
+    }
+
+    /// By window: the cells that a sink has not been given yet; after it, they count as given.
+    fn take_numbers(&mut self, sink: Sink) -> Vec<(Window, Vec<SeriesId>)> {
         self.dirty_cells[sink.index()] = 0;
         let windows = std::mem::take(&mut self.dirty_windows[sink.index()]);
-        let mut taken: Vec<(Window, Vec<SeriesId>)> = Vec::with_capacity(windows.len());
+        let mut taken = Vec::with_capacity(windows.len());
         for window in windows {
             let Some(cells) = self.by_grain[window.grain.index()].get_mut(&(window.end, window.start)) else {
                 continue;
@@ -115,11 +139,7 @@ impl Totals {
             }
             taken.push((window, numbers));
         }
-        let by_grain = &self.by_grain;
-        taken.into_iter().flat_map(move |(window, numbers)| {
-            let cells = &by_grain[window.grain.index()][&(window.end, window.start)].cells;
-            numbers.into_iter().map(move |number| (window, number, &cells[&number].measures))
-        })
+        taken
     }
 
     /// Makes every cell that a sink keeps one that it has not been given yet.
@@ -128,7 +148,12 @@ impl Totals {
         for grain in Grain::ALL.into_iter().filter(|grain| keeps(sink, *grain)) {
             for ((end, start), cells) in &mut self.by_grain[grain.index()] {
                 cells.dirty[sink.index()] = cells.cells.keys().copied().collect();
-                cells.cells.values_mut().for_each(|cell| cell.dirty[sink.index()] = true);
+                for cell in cells.cells.values_mut() {
+                    cell.dirty[sink.index()] = true;
+                    if sink == Sink::Redis {
+                        cell.measures.users.forget_redis();
+                    }
+                }
                 dirty += cells.cells.len();
                 self.dirty_windows[sink.index()].insert(Window { grain, start: *start, end: *end });
             }

@@ -160,7 +160,7 @@ impl Scene {
         let mut sums = Sums::new();
         sums.add("USD".parse::<Unit>()?, cents)?;
         sums.add("#quantity".parse::<Unit>()?, 6 * ITEMS_OF_ONE)?;
-        let totals = CellTotals { version, count: 6, sums }.encode();
+        let totals = CellTotals { version, count: 6, sums, users: None }.encode();
         let sketch = sketch(200..206).to_redis();
         let mut write = redis::pipe();
         for (rollup, values) in [("total", DimensionValues::default()), ("department", DimensionValues::new(&["DRUG"]))]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 use reckon_schemas::cell::DimensionValues;
-use reckon_schemas::redis_keys::{self, CellTotals};
+use reckon_schemas::redis_keys::{self, CellTotals, USERS_BESIDE_MAX};
 use reckon_schemas::stores;
 use reckon_schemas::sums::{Sums, Unit};
 use reckon_schemas::time::{EventTime, Zone};
@@ -29,15 +29,18 @@ impl Scene {
         let at = now.plus_micros(-seconds_ago * 1_000_000);
         let mut sums = Sums::new();
         sums.add("#quantity".parse::<Unit>()?, users.len() as i128 * ITEMS_OF_ONE)?;
-        let totals = CellTotals { version: 1, count: users.len() as u64, sums }.encode();
-        let (values, sketch) = (DimensionValues::default(), sketch(users).to_redis());
+        let (count, values, sketch) = (users.len() as u64, DimensionValues::default(), sketch(users));
+        let beside = (sketch.counted() <= Some(USERS_BESIDE_MAX)).then(|| sketch.clone());
+        let totals = CellTotals { version: 1, count, sums, users: beside.clone() }.encode();
         let mut write = redis::pipe();
         for grain in Grain::ALL {
             let window = grain.window_at(at, &Zone::UTC);
             let key = redis_keys::cells(&self.tenant, &window, "total", event);
             write.hset(key, redis_keys::cell_field(partition, &values), &totals).ignore();
-            let key = redis_keys::users(&self.tenant, &window, "total", event, partition, &values);
-            write.set(key, &sketch[..]).ignore();
+            if beside.is_none() {
+                let key = redis_keys::users(&self.tenant, &window, "total", event, partition, &values);
+                write.set(key, sketch.to_redis()).ignore();
+            }
         }
         let start_s = Grain::Second.window_at(at, &Zone::UTC).start.0 / 1_000_000;
         write.cmd("ZADD").arg(redis_keys::event_names(&self.tenant)).arg("GT").arg(start_s).arg(event).ignore();

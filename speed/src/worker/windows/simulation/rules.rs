@@ -89,7 +89,7 @@ fn what_redis_keeps_no_more_is_only_for_clickhouse() {
     state.fold(&plan).expect("no overflow");
     let mut grains = |sink| -> Vec<Grain> {
         state
-            .take_changed(sink)
+            .changed(sink)
             .into_iter()
             .filter(|cell| cell.series.rollup == "total")
             .map(|cell| cell.window.grain)
