@@ -113,17 +113,19 @@ async fn registers_of(world: &World, window: &Window) -> Result<Vec<(String, Ske
 /// one sketch is gone, which is no loss of everything, it comes back whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn sketches_are_told_in_pieces_and_whole_where_one_is_gone() -> Result<()> {
-    const ROUNDS: usize = 12;
-    const USERS: usize = 1_000;
+    const ROUNDS: usize = 8;
+    /// At first so many that every sketch is dense, then so few that most of its pieces stay as they are.
+    const USERS: [usize; 2] = [6_000, 60];
     let stack = Stack::shared()?;
     let world = World::with_tuning(&stack, TUNING)?;
     let minute_ago = EventTime::from_timestamp(jiff::Timestamp::now()).plus_micros(-60_000_000);
     let windows = [Grain::Minute, Grain::Hour].map(|grain| grain.window_at(minute_ago, &Zone::UTC));
-    let mut purchases = generate(0x5eed_0070, ROUNDS * USERS, windows[0].start.0, 1);
+    let mut purchases = generate(0x5eed_0070, USERS[0] + ROUNDS * USERS[1], windows[0].start.0, 1);
     (0..).zip(&mut purchases).for_each(|(user, purchase): (usize, _)| purchase.user = format!("u-{user}"));
     let worker = world.start("speed")?;
     let mut redis = world.redis_connection().await?;
-    for (round, purchases) in purchases.chunks(USERS).enumerate() {
+    let (first, others) = purchases.split_at(USERS[0]);
+    for (round, purchases) in std::iter::once(first).chain(others.chunks(USERS[1])).enumerate() {
         if round == ROUNDS - 2 {
             let (key, _) = registers_of(&world, &windows[1]).await?.swap_remove(0);
             let removed: i64 = redis::cmd("DEL").arg(&key).query_async(&mut redis).await?;
