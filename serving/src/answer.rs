@@ -1,6 +1,8 @@
 //! What is sent to clients. Data time (`from`, `to`, `start`, `end`, `horizon`, `watermark`) and compute time
 //! (`computed_at`, `as_of`) are separate fields everywhere.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use jiff::Timestamp;
 use reckon_schemas::settlement::State;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+
+pub(crate) use self::groups::Groups;
 
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -73,7 +77,8 @@ pub(crate) struct Answer {
     pub(crate) parts: Vec<Part>,
     /// The groups, the largest first; on a page in the order of their names. One group without dimensions if none were
     /// asked for.
-    pub(crate) groups: Vec<Group>,
+    #[schema(value_type = Vec<Group>)]
+    pub(crate) groups: Groups,
     /// The groups that were left out, as one: sums are added up, users are counted anew over all of them. Not there
     /// where nothing was left out, and where it cannot be derived, which `notes` says.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -147,7 +147,7 @@ impl Default for Tuning {
             lake_memory_bytes: 1 << 30,
             lake_cache_numbers: 1_000_000,
             events_timeout: Duration::from_secs(30),
-            standing_interval: Duration::from_millis(500),
+            standing_interval: Duration::from_secs(1),
             cache_moving: Duration::from_secs(1),
             cache_recent: Duration::from_secs(60),
             cache_history: Duration::from_secs(300),

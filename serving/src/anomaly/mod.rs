@@ -207,7 +207,7 @@ mod tests {
         answer.to = at(START_S + 5 * WEEK_S);
         answer.watermark = Some(at(START_S + 5 * WEEK_S - 2 * HOUR_S));
         let total = point(0, 0).number;
-        answer.groups = vec![Group { dimensions: BTreeMap::new(), total, parts: vec![], points }];
+        answer.groups = vec![Group { dimensions: BTreeMap::new(), total, parts: vec![], points }].into();
         answer
     }
 

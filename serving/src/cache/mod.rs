@@ -6,6 +6,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod flights;
+pub(crate) mod remembered;
 pub(crate) mod shared;
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ pub(crate) fn change(old: &Answer, new: &Answer) -> Option<Answer> {
         return None;
     }
     let mut groups = Vec::new();
-    for group in &new.groups {
+    for group in &*new.groups {
         let Some(known) = olds.get(&group.dimensions) else {
             groups.push(group.clone());
             continue;
@@ -65,7 +65,7 @@ pub(crate) fn change(old: &Answer, new: &Answer) -> Option<Answer> {
             groups.push(Group { dimensions, total, parts, points });
         }
     }
-    Some(Answer { groups, ..new.clone() })
+    Some(Answer { groups: groups.into(), ..new.clone() })
 }
 
 /// The points that are new or say something else; `None` if one is gone.
@@ -150,7 +150,7 @@ pub(crate) mod tests {
             groups_count: groups.len(),
             total: number(0, as_of_ms),
             parts: Vec::new(),
-            groups: groups.iter().map(|(name, points)| group(name, points, as_of_ms)).collect(),
+            groups: groups.iter().map(|(name, points)| group(name, points, as_of_ms)).collect::<Vec<_>>().into(),
             other: None,
             next: None,
             comparison: None,

@@ -133,7 +133,7 @@ fn compared(
     let style = style(query, &answer);
     let [our_windows, their_windows] = windows;
     let sides = [Side { answer: &answer, windows: our_windows }, Side { answer: &base, windows: their_windows }];
-    let names: BTreeSet<_> = answer.groups.iter().chain(&base.groups).map(|group| &group.dimensions).collect();
+    let names: BTreeSet<_> = answer.groups.iter().chain(&*base.groups).map(|group| &group.dimensions).collect();
     let groups = names.into_iter().map(|name| {
         let found = sides.each_ref().map(|side| side.answer.groups.iter().find(|group| group.dimensions == *name));
         group_delta(name, &sides, found, style)

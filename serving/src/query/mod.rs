@@ -24,7 +24,7 @@ pub(crate) mod wording;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
@@ -37,7 +37,7 @@ use self::question::Question;
 use self::saved::Saved;
 use crate::access::meter;
 use crate::answer::Answer;
-use crate::cache::flights::Flights;
+use crate::cache::remembered::Remembered;
 use crate::lake::Lake;
 use crate::merge::plan::Settlements;
 use crate::merge::{Kept, MergeError};
@@ -62,9 +62,9 @@ pub(crate) struct Evaluator {
     slots: Arc<Semaphore>,
     /// The places of questions that read single events, which take long: they have places of their own.
     event_slots: Arc<Semaphore>,
-    /// Looked up once a tick and tenant, however many ask.
-    standings: moka::sync::Cache<TenantId, (Arc<Standing>, Instant)>,
-    looking_up: Flights<TenantId, Arc<Standing>>,
+    standings: Remembered<TenantId, Arc<Standing>>,
+    /// That of all tenants.
+    progress: Remembered<(), Arc<Counted>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
 }
@@ -83,6 +83,9 @@ struct Moment {
     /// Read once it is needed: a question that cannot be answered costs nothing.
     standing: OnceCell<Arc<Standing>>,
 }
+
+/// How far the speed layer is, and what was wrong with Redis.
+type Counted = (SpeedProgress, Option<StoreError>);
 
 /// How far both layers are.
 #[derive(Clone)]
@@ -108,10 +111,10 @@ impl Evaluator {
     pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, saved: Saved, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
-        let standings =
-            moka::sync::Cache::builder().max_capacity(STANDINGS_MAX).time_to_live(tuning.standing_interval).build();
-        let (looking_up, redis_is_away) = (Flights::default(), Arc::default());
-        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, looking_up, redis_is_away }
+        let standings = Remembered::new(STANDINGS_MAX, tuning.standing_interval);
+        let progress = Remembered::new(1, tuning.standing_interval);
+        let redis_is_away = Arc::default();
+        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, progress, redis_is_away }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -202,35 +205,30 @@ impl Evaluator {
         Ok(Standing::clone(standing))
     }
 
-    /// What is settled and what is counted, at one moment that is at most a tick ago.
+    /// What is settled and what is counted, as it was at most a tick ago.
     ///
     /// # Errors
     /// ClickHouse is away.
     pub(crate) async fn standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
-        let begin = || {
+        let look_up = || {
             let (evaluator, tenant) = (self.clone(), tenant.clone());
-            async move {
-                let began = Instant::now();
-                let standing = Box::pin(evaluator.look_up_standing(&tenant)).await?;
-                evaluator.standings.insert(tenant.id.clone(), (standing.clone(), began));
-                Ok(standing)
-            }
+            async move { Box::pin(evaluator.look_up_standing(&tenant)).await }
         };
-        let Some((standing, looked_up_at)) = self.standings.get(&tenant.id) else {
-            return self.looking_up.join(&tenant.id, begin).await.0;
-        };
-        // Of those who ask often nobody waits: the next one is there before this one is too old.
-        if looked_up_at.elapsed() >= self.tuning.standing_interval / 2 {
-            self.looking_up.set_off(&tenant.id, begin);
-        }
-        Ok(standing)
+        self.standings.get(&tenant.id, look_up).await
     }
 
     async fn look_up_standing(&self, tenant: &Tenant) -> Result<Arc<Standing>, Problem> {
         let clickhouse = &self.stores.clickhouse;
-        let (settlements, books, progress) =
-            tokio::join!(clickhouse.settlements(tenant), clickhouse.books(&tenant.id), self.stores.speed_progress());
-        let (progress, redis_error) = progress.map_err(|error| store_problem(&error))?;
+        let progress = || {
+            let stores = self.stores.clone();
+            async move { stores.speed_progress().await.map(Arc::new).map_err(|error| store_problem(&error)) }
+        };
+        let (settlements, books, counted) = tokio::join!(
+            clickhouse.settlements(tenant),
+            clickhouse.books(&tenant.id),
+            self.progress.get(&(), progress)
+        );
+        let (progress, redis_error) = Counted::clone(&*counted?);
         let settlements = settlements.map_err(|error| store_problem(&error))?;
         let books = books.map_err(|error| store_problem(&error))?;
         Ok(Arc::new(Standing { settlements, books, progress, redis_error }))

@@ -65,7 +65,7 @@ pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Ans
         groups_count: solved.groups_count.max(groups.len()),
         total: words.number(&words.whole, &merged.total),
         parts: words.parts(&merged.parts),
-        groups,
+        groups: groups.into(),
         other: other.map(|rest| words.group(rest)),
         next: solved.next.clone(),
         comparison: None,

@@ -50,7 +50,7 @@ impl Evaluator {
         }
         let answer = formula.answer(answers).map_err(out_of_range)?;
         let metric = asked.query.metric.clone();
-        Ok(Answer { metric, groups, groups_count, truncated: rest, other, ..answer })
+        Ok(Answer { metric, groups: groups.into(), groups_count, truncated: rest, other, ..answer })
     }
 }
 
@@ -72,7 +72,7 @@ impl Formula {
     fn groups(&self, answers: &[Answer], by_name: bool) -> Result<Vec<Group>, OutOfRange> {
         let mut all: BTreeMap<&BTreeMap<String, String>, Vec<Option<&Group>>> = BTreeMap::new();
         for (index, answer) in answers.iter().enumerate() {
-            for group in &answer.groups {
+            for group in &*answer.groups {
                 all.entry(&group.dimensions).or_insert_with(|| vec![None; answers.len()])[index] = Some(group);
             }
         }
