@@ -112,7 +112,8 @@ impl Evaluator {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
         let standings = Remembered::new(STANDINGS_MAX, tuning.standing_interval);
-        let progress = Remembered::new(1, tuning.standing_interval);
+        // It becomes part of what is remembered for the whole interval.
+        let progress = Remembered::new(1, tuning.standing_interval / 2);
         let redis_is_away = Arc::default();
         Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, progress, redis_is_away }
     }
