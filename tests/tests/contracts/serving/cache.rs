@@ -13,6 +13,9 @@ use super::scene::{CANARY, Node, Scene};
 const SETTLED: &str = "/v1/query?metric=revenue&from=2026-03-07&to=2026-03-09&grain=1d";
 const MIXED: &str = "/v1/query?metric=revenue&from=2026-03-07&to=2026-03-10&grain=1d";
 
+/// After so long a node knows what is settled now.
+const STANDING: Duration = Duration::from_millis(1_100);
+
 /// Everything is kept for long, and looked up hardly ever.
 fn keeping() -> Tuning {
     Tuning {
@@ -70,12 +73,12 @@ async fn an_answer_is_kept_with_its_age_until_it_can_have_moved() -> Result<()> 
     };
     // A settlement of another day is none of its business, but for the horizon, which is not kept.
     settle("2026-03-09", "run-9", "2026-03-09 04:00:00", "2026-03-10 04:00:00").await?;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(STANDING).await;
     let again = good(&scene, &node, SETTLED).await?;
     assert_eq!(settled["computed_at"], again["computed_at"]);
     assert_eq!(again["horizon"], "2026-03-10T04:00:00Z");
     settle("2026-03-08", "run-10", "2026-03-08 05:00:00", "2026-03-09 04:00:00").await?;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(STANDING).await;
     let restated = good(&scene, &node, SETTLED).await?;
     assert_ne!(settled["computed_at"], restated["computed_at"]);
     assert_eq!((&restated["total"]["value"], &restated["total"]["state"]), (&json!("1500.00"), &json!("restated")));
