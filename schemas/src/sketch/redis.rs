@@ -24,7 +24,7 @@ const ENCODING_AT: usize = MAGIC.len();
 const SPARSE_MAX_BYTES: usize = 3000;
 const SPARSE_RANK_MAX: u8 = 32;
 /// If more pieces than this have risen, the whole is written again.
-const PIECES_MAX: u32 = (PIECES / 2) as u32;
+const PIECES_MAX: u32 = u128::BITS / 2;
 /// What leads pieces; the whole begins with another letter.
 const PIECES_MARK: u8 = b'P';
 

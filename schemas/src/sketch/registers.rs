@@ -53,7 +53,7 @@ impl Registers {
     /// All registers zero: the empty set.
     pub(crate) fn new() -> Self {
         let mut histogram = [0; RANK_MAX as usize + 1];
-        histogram[0] = REGISTERS as u32;
+        histogram[0] = 1 << PRECISION;
         Self(Box::new(Block { packed: [0; PACKED_BYTES], histogram, risen: u128::MAX }))
     }
 

@@ -84,6 +84,9 @@ fn plan(lateness_minutes: u64, dedup_horizon_records: usize) -> Plan {
 
 type CellName = (String, String, Window);
 
+/// What a sink is given.
+type Given = Vec<(CellName, Measures)>;
+
 /// A store of versioned absolute totals, as both sinks are.
 #[derive(Clone, Debug, Default)]
 struct Store {
@@ -117,7 +120,7 @@ struct World<'a> {
     /// Per sink: the version of a flush that is in the store and not acknowledged yet.
     under_way: [Option<i64>; 2],
     /// What workers that lost the partition still hold in their hands: the sink, the version, the cells.
-    stalled: Vec<(Sink, i64, Vec<(CellName, Measures)>)>,
+    stalled: Vec<(Sink, i64, Given)>,
 }
 
 impl<'a> World<'a> {
@@ -160,7 +163,7 @@ impl<'a> World<'a> {
         self.under_way[sink.index()] = Some(version);
     }
 
-    fn take(&mut self, sink: Sink) -> Vec<(CellName, Measures)> {
+    fn take(&mut self, sink: Sink) -> Given {
         let name = |series: &Series, window| (series.rollup.clone(), series.values.as_str().to_owned(), window);
         if sink == Sink::ClickHouse {
             let changed = self.state.changed(sink);
@@ -173,7 +176,7 @@ impl<'a> World<'a> {
         fresh.collect()
     }
 
-    fn write(&mut self, sink: Sink, version: i64, cells: Vec<(CellName, Measures)>) {
+    fn write(&mut self, sink: Sink, version: i64, cells: Given) {
         let store = match sink {
             Sink::Redis => &mut self.redis,
             Sink::ClickHouse => &mut self.clickhouse,
