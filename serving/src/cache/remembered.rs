@@ -35,7 +35,7 @@ where
     {
         let known = self.values.get(key);
         if let Some((value, at)) = &known
-            && at.elapsed() < self.interval / 2
+            && at.elapsed() < self.interval * 3 / 4
         {
             return Ok(value.clone());
         }
@@ -75,7 +75,7 @@ mod tests {
         };
         let all = futures::future::join_all((0..50).map(|_| ask(&remembered))).await;
         assert!(all.into_iter().all(|value| value == Ok(0)));
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        tokio::time::sleep(Duration::from_millis(1_600)).await;
         assert_eq!(ask(&remembered).await, Ok(0), "still good");
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(ask(&remembered).await, Ok(1), "looked up beside the one before");
