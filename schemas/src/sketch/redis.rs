@@ -39,7 +39,7 @@ impl Sketch {
             Users::Hashes(hashes) => {
                 sparse(hashes.ranks().into_iter()).unwrap_or_else(|| dense(&hashes.to_registers()))
             }
-            Users::Registers(registers) => sparse(registers.risen()).unwrap_or_else(|| dense(registers)),
+            Users::Registers(registers) => sparse(registers.nonzero()).unwrap_or_else(|| dense(registers)),
         }
     }
 

@@ -132,11 +132,11 @@ impl Registers {
     }
 
     /// The registers that are not zero, ascending, with their ranks.
-    pub(crate) fn risen(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+    pub(crate) fn nonzero(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
         let groups = self.0.packed.as_chunks::<3>().0.iter().enumerate();
         // Mostly zeros, where it matters.
-        let risen = groups.filter(|(_, group)| **group != [0; 3]);
-        risen.flat_map(|(index, group)| (4 * index..).zip(unpack(*group))).filter(|(_, rank)| *rank > 0)
+        let nonzero = groups.filter(|(_, group)| **group != [0; 3]);
+        nonzero.flat_map(|(index, group)| (4 * index..).zip(unpack(*group))).filter(|(_, rank)| *rank > 0)
     }
 
     /// How many registers have which rank: all that an estimate needs.
@@ -197,7 +197,7 @@ mod tests {
         united.merge(&registers);
         let counted = Registers::from_packed(registers.as_packed()).expect("packed here");
         assert!([&united, &counted].iter().all(|other| other.histogram() == registers.histogram()));
-        assert!(registers.risen().eq((0..REGISTERS).zip((1..=RANK_MAX).cycle())));
+        assert!(registers.nonzero().eq((0..REGISTERS).zip((1..=RANK_MAX).cycle())));
         assert_eq!(Registers::from_packed(registers.as_packed()), Some(registers));
     }
 

@@ -241,7 +241,7 @@ impl Evaluator {
         Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.tuning.seconds_kept }
     }
 
-    /// An answer without Redis is right as of a second or so ago, and says so.
+    /// An answer without Redis is right as of some seconds ago, and says so.
     fn tell_about_redis(&self, error: Option<StoreError>, notes: &mut Vec<String>) {
         let was_away = self.redis_is_away.swap(error.is_some(), Ordering::Relaxed);
         match error {

@@ -66,7 +66,7 @@ impl SpeedProgress {
 }
 
 impl Stores {
-    /// The progress that either store knows. Without Redis it is a second or so behind; then the note says so.
+    /// The progress that either store knows. Without Redis it is some seconds behind; then the note says so.
     pub(crate) async fn speed_progress(&self) -> Result<(SpeedProgress, Option<StoreError>), StoreError> {
         let kept = self.clickhouse.statement(PROGRESS).bind("topic", &self.topic).rows::<ProgressRow>();
         let (kept, fresh) = tokio::join!(kept, self.redis.progress(&self.topic));

@@ -32,6 +32,7 @@ local function version(totals)
   return tonumber(string.match(totals, '^%d+'))
 end
 
+local now = tonumber(redis.call('TIME')[1])
 local lost = 0
 local key, argument = 2, 2
 while key <= #KEYS do
@@ -41,9 +42,11 @@ while key <= #KEYS do
   for cell = 1, cells do
     fields[cell] = ARGV[first + 3 * cell - 3]
   end
-  local current = redis.call('HMGET', totals_key, unpack(fields))
+  -- A window that has ended here meanwhile is gone with its users, which is no loss.
+  local kept = tonumber(expiry) > now
+  local current = kept and redis.call('HMGET', totals_key, unpack(fields)) or {}
   local changes, is_new = {}, true
-  for cell = 1, cells do
+  for cell = 1, kept and cells or 0 do
     local known, totals, users = current[cell], ARGV[first + 3 * cell - 2], ARGV[first + 3 * cell - 1]
     is_new = is_new and not known
     if not known or version(known) <= version(totals) then
