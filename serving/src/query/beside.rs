@@ -10,7 +10,7 @@ use super::selection::Selection;
 use crate::answer::{Adjustment, AdjustmentKind, Gap, Value};
 use crate::merge::plan::{Layer, Plan, SettledDay, Settlements};
 use crate::stores::StoreError;
-use crate::stores::beside::Adjusted;
+use crate::stores::beside::{Adjusted, Books};
 
 /// See the module.
 #[derive(Default)]
@@ -33,10 +33,16 @@ impl Evaluator {
         &self,
         selection: &Selection,
         plan: &Plan,
+        books: Books,
         tenant: &Tenant,
     ) -> Result<Beside, StoreError> {
-        let (adjusted, gaps) =
-            tokio::try_join!(self.adjusted(selection, plan, &tenant.time_zone), self.uncounted(selection, plan))?;
+        let adjusted = async {
+            match books.are_adjusted() {
+                true => self.adjusted(selection, plan, &tenant.time_zone).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        let (adjusted, gaps) = tokio::try_join!(adjusted, self.uncounted(selection, plan))?;
         let adjustments = adjusted.into_iter().map(|one| adjustment(selection, one)).collect();
         Ok(Beside { adjustments, gaps })
     }

@@ -17,6 +17,7 @@ use crate::merge::tally::{Tally, Users};
 use crate::merge::{Cell, Counted, Key, Unions};
 use crate::problem::Problem;
 use crate::stores::StoreError;
+use crate::stores::cells::Provisional;
 use crate::stores::progress::SpeedProgress;
 
 impl Evaluator {
@@ -153,21 +154,17 @@ impl Evaluator {
         if selection.grain == Grain::Second {
             return self.read_seconds(selection, plan, windows, redis_error).await;
         }
-        let fresh = fresh_windows(plan, windows.clone(), progress, self.tuning.fresh_windows_max);
-        let clickhouse = &self.stores().clickhouse;
-        let kept = |windows: Range<usize>| async {
-            match plan.span(windows) {
-                Some(span) => clickhouse.provisional_cells(selection, span).await,
-                None => Ok(Vec::new()),
+        let Some(span) = plan.span(windows.clone()) else { return Ok((Vec::new(), redis_error)) };
+        let fresh = fresh_windows(plan, windows, progress, self.tuning.fresh_windows_max);
+        let kept = self.stores().clickhouse.provisional_cells(selection, span, plan.span(fresh.clone())).await;
+        let Provisional { mut cells, mut shares } = kept.map_err(|error| store_problem(&error))?;
+        let redis_error = match redis_error {
+            None if !fresh.is_empty() => {
+                let windows: Vec<Window> = fresh.map(|index| *plan.window(index)).collect();
+                self.overlay(selection, &windows, &mut shares).await.err()
             }
+            known => known,
         };
-        let before = kept(windows.start..fresh.start);
-        let after = kept(fresh.end..windows.end);
-        let shares = self.read_fresh(selection, plan, fresh.clone(), redis_error);
-        let (before, after, shares) = tokio::join!(before, after, shares);
-        let mut cells = before.map_err(|error| store_problem(&error))?;
-        cells.extend(after.map_err(|error| store_problem(&error))?);
-        let (shares, redis_error) = shares.map_err(|error| store_problem(&error))?;
         cells.extend(shares.into_cells(&selection.by).map_err(|error| merge_problem(&error))?);
         Ok((cells, redis_error))
     }
@@ -190,26 +187,7 @@ impl Evaluator {
         Ok((cells, None))
     }
 
-    /// ClickHouse's shares, replaced by those of Redis that are newer.
-    async fn read_fresh(
-        &self,
-        selection: &Selection,
-        plan: &Plan,
-        windows: Range<usize>,
-        redis_error: Option<StoreError>,
-    ) -> Result<(FreshShares, Option<StoreError>), StoreError> {
-        let Some(span) = plan.span(windows.clone()) else { return Ok((FreshShares::default(), redis_error)) };
-        let mut shares = self.stores().clickhouse.provisional_shares(selection, span).await?;
-        if redis_error.is_some() {
-            return Ok((shares, redis_error));
-        }
-        let windows: Vec<Window> = windows.map(|index| *plan.window(index)).collect();
-        match self.overlay(selection, &windows, &mut shares).await {
-            Ok(()) => Ok((shares, None)),
-            Err(error) => Ok((shares, Some(error))),
-        }
-    }
-
+    /// Replaces ClickHouse's shares by those of Redis that are newer.
     async fn overlay(
         &self,
         selection: &Selection,

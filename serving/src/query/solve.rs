@@ -52,12 +52,12 @@ impl Evaluator {
             return self.solve_events(asked, metric).await;
         };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, self.bounds())?;
-        let Standing { mut settlements, progress, redis_error, .. } = self.standing_of(asked).await?;
+        let Standing { mut settlements, books, progress, redis_error } = self.standing_of(asked).await?;
         self.fill(&selection, &mut settlements).await.map_err(|error| store_problem(&error))?;
         let plan = Plan::new(&windows, settlements, progress.newest_write());
         let mut notes = Vec::new();
         let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes);
-        let (counted, beside) = tokio::join!(counted, self.read_beside(&selection, &plan, tenant));
+        let (counted, beside) = tokio::join!(counted, self.read_beside(&selection, &plan, books, tenant));
         let (counted, beside) = (counted?, beside.map_err(|error| store_problem(&error))?);
         let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
         let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);

@@ -28,7 +28,8 @@ const UNCOUNTED: &str = "
 
 /// How far the books are: every close, adjustment and reopening is an entry.
 const BOOKS: &str = "
-    SELECT toUInt64(count()) AS entries, toUnixTimestamp64Micro(max(at)) AS newest_us
+    SELECT toUInt64(count()) AS entries, toUInt64(countIf(action = 'adjusted')) AS adjusted,
+           toUnixTimestamp64Micro(max(at)) AS newest_us
     FROM periods WHERE tenant = {tenant:String}";
 
 /// Of every day and run that settled it, the newest filling of the rollup.
@@ -57,7 +58,16 @@ struct AdjustedRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Deserialize)]
 pub(crate) struct Books {
     entries: u64,
+    /// Of these the postings of adjustments, each written after what it posts.
+    adjusted: u64,
     newest_us: i64,
+}
+
+impl Books {
+    /// Whether anything was ever posted.
+    pub(crate) fn are_adjusted(self) -> bool {
+        self.adjusted > 0
+    }
 }
 
 /// Events that came for a closed period.

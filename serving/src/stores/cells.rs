@@ -70,12 +70,6 @@ macro_rules! settled {
     };
 }
 
-macro_rules! provisional {
-    () => {
-        concat!(" FROM speed_cells_raw FINAL WHERE", selected!(), windows!())
-    };
-}
-
 macro_rules! by_window {
     () => {
         concat!("SELECT toUnixTimestamp64Micro(window_start) AS bucket, ", key!())
@@ -122,24 +116,30 @@ const SETTLED_DISTINCT: &str = concat!(
     " AND (day, run_id) IN {settled:Array(Tuple(Date32, String))} GROUP BY bucket, key"
 );
 
-const PROVISIONAL_SUMS: &str =
-    concat!(by_window!(), ", toString(sum(", amount!(), ")) AS value", provisional!(), " GROUP BY bucket, key");
+// One statement for all windows of the speed layer: planning one costs ClickHouse more than reading a day of minutes. Of
+// the windows that Redis may know better (the fresh ones) it tells each partition's share and its version, of the others
+// what all partitions have together, by the dimensions that are asked for.
+macro_rules! provisional {
+    ($value:expr, $sketch:expr) => {
+        concat!(
+            "SELECT toUnixTimestamp64Micro(window_start) AS start,
+                    if(start >= {fresh_from:Int64} AND start < {fresh_to:Int64}, partition, -1) AS share_of,
+                    if(share_of < 0, '', toString(event)) AS share_event,
+                    if(share_of < 0, arrayMap(i -> dimensions[i], {by:Array(UInt8)}), dimensions) AS key,
+                    max(version) AS newest, ",
+            $value,
+            " AS value, ",
+            $sketch,
+            " AS sketch FROM speed_cells_raw FINAL WHERE",
+            selected!(),
+            windows!(),
+            " GROUP BY start, share_of, share_event, key"
+        )
+    };
+}
 
-const PROVISIONAL_USERS: &str = concat!(
-    by_window!(),
-    ", count() AS cells, toUInt64(0) AS exact, ",
-    union!(),
-    " AS sketch",
-    provisional!(),
-    " GROUP BY bucket, key"
-);
-
-const SHARES: &str = concat!(
-    "SELECT toUnixTimestamp64Micro(window_start) AS start, event, dimensions, partition, version, toString(",
-    amount!(),
-    ") AS value, if({measure:String} = 'users', users, '') AS sketch",
-    provisional!()
-);
+const PROVISIONAL_SUMS: &str = provisional!(concat!("toString(sum(", amount!(), "))"), "''");
+const PROVISIONAL_USERS: &str = provisional!("''", union!());
 
 /// Each adjusted event once, by the period that it belongs to and whether it is posted on the days or only belongs there.
 pub(super) const ADJUSTED: &str = concat!(
@@ -180,15 +180,25 @@ struct DistinctRow {
 
 #[serde_as]
 #[derive(Row, Deserialize)]
-struct ShareRow {
+struct ProvisionalRow {
     start: i64,
-    event: String,
-    dimensions: Vec<String>,
-    partition: i32,
-    version: u64,
+    /// The partition whose share of a fresh window this is; -1 for all of them together.
+    share_of: i32,
+    share_event: String,
+    key: Vec<String>,
+    newest: u64,
     value: String,
     #[serde_as(as = "Bytes")]
     sketch: Vec<u8>,
+}
+
+/// What ClickHouse has of provisional windows.
+#[derive(Default)]
+pub(crate) struct Provisional {
+    /// Of the windows that are not fresh.
+    pub(crate) cells: Vec<Cell>,
+    /// Of the fresh ones.
+    pub(crate) shares: FreshShares,
 }
 
 /// A half-open range of event time.
@@ -267,32 +277,36 @@ impl ClickHouse {
         Ok(rows.into_iter().map(|row| (row.bucket, row.key, row.exact)).collect())
     }
 
-    /// The provisional cells of a range, by window and group.
-    pub(crate) async fn provisional_cells(&self, selection: &Selection, span: Span) -> Result<Vec<Cell>, StoreError> {
-        let is_users = selection.measure == Measure::Users;
-        let statement = self.statement(if is_users { PROVISIONAL_USERS } else { PROVISIONAL_SUMS });
-        windows(selected(statement, selection), selection, span).cells(is_users).await
-    }
-
-    /// The same, but each partition's share by itself and with its version, to be compared with Redis.
-    pub(crate) async fn provisional_shares(
+    /// The provisional cells of a range by window and group; of fresh windows each partition's share by itself and with
+    /// its version, to be compared with Redis.
+    pub(crate) async fn provisional_cells(
         &self,
         selection: &Selection,
         span: Span,
-    ) -> Result<FreshShares, StoreError> {
-        let rows = windows(selected(self.statement(SHARES), selection), selection, span).rows::<ShareRow>().await?;
-        let mut shares = FreshShares::default();
-        for row in rows {
-            let tally = match selection.measure {
-                Measure::Users => Tally::sketched_users(sketch(&row.sketch)?),
-                _ => Tally::Sum(amount(&row.value)?),
+        fresh: Option<Span>,
+    ) -> Result<Provisional, StoreError> {
+        let is_users = selection.measure == Measure::Users;
+        let statement = self.statement(if is_users { PROVISIONAL_USERS } else { PROVISIONAL_SUMS });
+        let (fresh_from, fresh_to) = fresh.map_or((0, 0), |(from, to)| (from.0, to.0));
+        let statement = windows(selected(statement, selection), selection, span);
+        let statement = statement.bind("fresh_from", fresh_from).bind("fresh_to", fresh_to);
+        let mut provisional = Provisional::default();
+        for row in statement.rows::<ProvisionalRow>().await? {
+            let tally = match is_users {
+                true => Tally::sketched_users(sketch(&row.sketch)?),
+                false => Tally::Sum(amount(&row.value)?),
             };
-            let version = i64::try_from(row.version).map_err(|_| broken("a version beyond 63 bits"))?;
-            let ShareRow { start, event, dimensions, partition, .. } = row;
-            let share = Share { window_start: EventTime(start), event, dimensions, partition };
-            shares.offer(share, version, tally);
+            let ProvisionalRow { start, share_of, share_event, key, newest, .. } = row;
+            let window_start = EventTime(start);
+            if share_of < 0 {
+                provisional.cells.push(Cell { window_start, key, tally });
+                continue;
+            }
+            let version = i64::try_from(newest).map_err(|_| broken("a version beyond 63 bits"))?;
+            let share = Share { window_start, event: share_event, dimensions: key, partition: share_of };
+            provisional.shares.offer(share, version, tally);
         }
-        Ok(shares)
+        Ok(provisional)
     }
 }
 
