@@ -126,6 +126,14 @@ pub enum Error {
         /// What the store said.
         problem: String,
     },
+    /// ClickHouse cannot say how far a partition was counted: look at ClickHouse, then start again.
+    #[error("ClickHouse does not say how far partition {partition} was counted: {problem}")]
+    History {
+        /// The partition.
+        partition: i32,
+        /// What ClickHouse, or the way to it, said.
+        problem: String,
+    },
     /// A part of the worker ended by itself, which is a defect; its log says more.
     #[error("a part of the worker ended unexpectedly")]
     Stopped,

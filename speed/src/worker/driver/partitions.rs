@@ -103,7 +103,7 @@ impl Driver {
             return Ok(Some(state));
         }
         let asked = || self.runtime.block_on(self.history.counted_up_to(&self.topic, partition));
-        let Some(counted) = self.patiently(asked, |problem| Error::Snapshots { partition, problem })? else {
+        let Some(counted) = self.patiently(asked, |problem| Error::History { partition, problem })? else {
             return Ok(None);
         };
         match counted {
