@@ -71,6 +71,7 @@ const ADJUSTMENTS: [&str; 15] = [
 /// Prints the change log of a tenant.
 pub(crate) async fn changes(settings: &Settings, arguments: Arguments) -> Result<(), Exit> {
     let since = arguments.since.unwrap_or(jiff::Timestamp::MIN);
+    settings.read_catalog()?.require(&arguments.tenant)?;
     let changes = close::changes(&settings.clickhouse, &arguments.tenant, since).await?;
     print(arguments.format, &CHANGES, &changes, |change: &Change| {
         vec![
@@ -93,6 +94,7 @@ pub(crate) async fn changes(settings: &Settings, arguments: Arguments) -> Result
 /// Prints the adjustments of a tenant's closed periods.
 pub(crate) async fn adjustments(settings: &Settings, arguments: Arguments) -> Result<(), Exit> {
     let since = arguments.since.unwrap_or(jiff::Timestamp::MIN);
+    settings.read_catalog()?.require(&arguments.tenant)?;
     let adjustments = close::adjustments(&settings.clickhouse, &arguments.tenant, since).await?;
     print(arguments.format, &ADJUSTMENTS, &adjustments, |one: &Adjusted| {
         vec![

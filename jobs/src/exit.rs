@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use reckon_batch::{close, nightly, tie_out};
+use reckon_schemas::catalog::UnknownTenant;
 
 use crate::config::ConfigError;
 
@@ -91,6 +92,12 @@ impl Exit {
             other => tracing::error!(exit_code = self.code(), "{other}"),
         }
         ExitCode::from(self.code())
+    }
+}
+
+impl From<UnknownTenant> for Exit {
+    fn from(error: UnknownTenant) -> Self {
+        Exit::Config(ConfigError::Rejected(error.to_string()))
     }
 }
 

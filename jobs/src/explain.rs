@@ -11,7 +11,7 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::settlement::Reason;
 use serde_json::json;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
 use crate::exit::Exit;
 use crate::report::{right, rows_table, say};
 
@@ -51,12 +51,11 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// Prints the numbers, the deliveries, and what nothing explains; the same as the last line of JSON.
 pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Exit> {
     let catalog = settings.read_catalog()?;
-    let unknown = || ConfigError::Rejected(format!("tenant {} is not in the catalog", arguments.tenant));
     let config = explain::Config {
         clickhouse: settings.clickhouse.clone(),
         lake: settings.lake.clone(),
         topic: settings.kafka.topics.events.clone(),
-        tenant: catalog.tenant(arguments.tenant.as_str()).cloned().ok_or_else(unknown)?,
+        tenant: catalog.require(&arguments.tenant)?.clone(),
     };
     let request = explain::Request {
         day: arguments.date,

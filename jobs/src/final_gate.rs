@@ -11,7 +11,7 @@ use reckon_schemas::ids::TenantId;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
 use crate::exit::Exit;
 use crate::report::say;
 
@@ -34,8 +34,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: CancellationToken) -> Result<(), Exit> {
     let catalog = settings.read_catalog()?;
     let Arguments { tenant, date, wait } = arguments;
-    let known = catalog.tenant(tenant.as_str());
-    let known = known.ok_or_else(|| ConfigError::Rejected(format!("tenant {tenant} is not in the catalog")))?;
+    let known = catalog.require(&tenant)?;
     let wait = wait.map_or(Duration::ZERO, SignedDuration::unsigned_abs);
     let started = Instant::now();
     loop {

@@ -6,7 +6,7 @@ use reckon_batch::forecast::{self, Forecast, Request};
 use reckon_schemas::ids::TenantId;
 use serde_json::json;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
 use crate::exit::Exit;
 use crate::report::say;
 
@@ -23,9 +23,7 @@ pub(crate) struct Arguments {
 /// Prints the estimate in words, and as one line of JSON.
 pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Exit> {
     let catalog = settings.read_catalog()?;
-    let tenant = catalog.tenant(arguments.tenant.as_str());
-    let tenant =
-        tenant.ok_or_else(|| ConfigError::Rejected(format!("tenant {} is not in the catalog", arguments.tenant)))?;
+    let tenant = catalog.require(&arguments.tenant)?;
     let (date, now, settle_after) = (arguments.date, jiff::Timestamp::now(), settings.nightly.settle_after);
     let request = Request { tenant, date, now, settle_after };
     let forecast = forecast::forecast(&settings.clickhouse, &settings.lake, &request).await?;

@@ -57,7 +57,7 @@ pub(crate) struct QuotaArguments {
 /// Makes a member.
 pub(crate) async fn user(settings: &Settings, arguments: UserArguments) -> Result<(), Exit> {
     let UserCommand::Add { tenant, email, scope } = arguments.command;
-    known(settings, &tenant)?;
+    settings.read_catalog()?.require(&tenant)?;
     let accounts = accounts::open(settings).map_err(ConfigError::from)?;
     let password = password()?;
     let scopes: Vec<Scope> = scope.into_iter().map(Scope::from).collect();
@@ -70,7 +70,7 @@ pub(crate) async fn user(settings: &Settings, arguments: UserArguments) -> Resul
 /// Bounds a tenant.
 pub(crate) async fn quota(settings: &Settings, arguments: QuotaArguments) -> Result<(), Exit> {
     let QuotaArguments { tenant, queries_per_second, live_clients, rows_per_minute } = arguments;
-    known(settings, &tenant)?;
+    settings.read_catalog()?.require(&tenant)?;
     let accounts = accounts::open(settings).map_err(ConfigError::from)?;
     let quota = Quota {
         queries_per_second_max: queries_per_second,
@@ -81,12 +81,6 @@ pub(crate) async fn quota(settings: &Settings, arguments: QuotaArguments) -> Res
     accounts.set_quota(&tenant, quota, &Actor::Operator).await.map_err(exit)?;
     tracing::info!(%tenant, ?quota, "holds within seconds");
     Ok(())
-}
-
-fn known(settings: &Settings, tenant: &TenantId) -> Result<(), Exit> {
-    let catalog = settings.read_catalog()?;
-    let unknown = || ConfigError::Rejected(format!("tenant {tenant} is not in the catalog"));
-    catalog.tenant(tenant.as_str()).map(|_| ()).ok_or_else(unknown).map_err(Exit::from)
 }
 
 /// From the terminal, unseen and twice, or from standard input up to the end of its first line.

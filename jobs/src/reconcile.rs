@@ -40,9 +40,8 @@ pub(crate) struct Arguments {
 /// Prints or writes what is stored.
 pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Exit> {
     let catalog = settings.read_catalog()?;
-    let asked = catalog.tenants.iter().filter(|known| arguments.tenant.as_ref().is_none_or(|id| *id == known.id));
     let mut found = Vec::new();
-    for tenant in asked {
+    for tenant in catalog.asked(arguments.tenant.as_ref())? {
         found.extend(load(settings, tenant, &arguments).await?);
     }
     if found.is_empty() {

@@ -83,6 +83,7 @@ struct Line<'a> {
 
 /// Prints the rejected items of a tenant.
 pub(crate) async fn list(settings: &Settings, arguments: ListArguments) -> Result<(), Exit> {
+    settings.read_catalog()?.require(&arguments.tenant)?;
     let since = arguments.since.unwrap_or(Timestamp::MIN);
     let found = rejects(&settings.lake, &arguments.tenant, since).await?;
     let topic = &settings.kafka.topics.rejected;
@@ -137,11 +138,8 @@ fn table(topic: &str, rejects: &[Reject]) -> Table {
 
 /// Sends corrected items again and prints what became of them.
 pub(crate) async fn replay_rejected(settings: &Settings, arguments: ReplayArguments) -> Result<(), Exit> {
-    let catalog = settings.read_catalog()?;
+    settings.read_catalog()?.require(&arguments.tenant)?;
     let wrong = |text: String| Exit::Config(ConfigError::Rejected(text));
-    if catalog.tenant(arguments.tenant.as_str()).is_none() {
-        return Err(wrong(format!("tenant {} is not in the catalog", arguments.tenant)));
-    }
     let text = std::fs::read_to_string(&arguments.correction)
         .with_context(|| format!("cannot read {}", arguments.correction.display()))?;
     let (ids, items) = read(&text, &arguments.correction).map_err(wrong)?;

@@ -57,8 +57,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: Can
     }
     let mapping = read_mapping(&arguments.mapping)?;
     let catalog = settings.read_catalog()?;
-    let unknown = || ConfigError::Rejected(format!("tenant {} is not in the catalog", arguments.tenant));
-    let tenant = catalog.tenant(arguments.tenant.as_str()).cloned().ok_or_else(unknown)?;
+    let tenant = catalog.require(&arguments.tenant)?.clone();
     let unreadable = |error| ConfigError::Unreadable { path: arguments.ledger.clone(), error };
     let ledger = std::fs::File::open(&arguments.ledger).map_err(unreadable)?;
     prepare::everything(settings, &shutdown).await?;

@@ -48,8 +48,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments) -> Result<(),
         verified.push(verify::verify_run(&config, arguments.tenant.as_ref(), run).await?);
     }
     if arguments.what.chain {
-        let asked = |id: &TenantId| arguments.tenant.as_ref().is_none_or(|tenant| tenant == id);
-        for tenant in config.catalog.tenants.iter().filter(|tenant| asked(&tenant.id)) {
+        for tenant in config.catalog.asked(arguments.tenant.as_ref())? {
             verified.push(verify::verify_chain(&config, &tenant.id).await?);
         }
     }

@@ -89,6 +89,11 @@ pub const TOP_LIMIT_MAX: usize = 100;
 /// How many values a metric lists that does not say.
 const TOP_LIMIT: usize = 10;
 
+/// No tenant of that name is in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tenant {0} is not in the catalog")]
+pub struct UnknownTenant(pub TenantId);
+
 /// What is wrong with a catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidCatalog {
@@ -150,6 +155,22 @@ impl Catalog {
     #[must_use]
     pub fn tenant(&self, id: &str) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| tenant.id.as_str() == id)
+    }
+
+    /// The tenant of that name, for whoever has nothing to do without it.
+    ///
+    /// # Errors
+    /// [`UnknownTenant`].
+    pub fn require(&self, id: &TenantId) -> Result<&Tenant, UnknownTenant> {
+        self.tenant(id.as_str()).ok_or_else(|| UnknownTenant(id.clone()))
+    }
+
+    /// The tenants that are asked for: that one, or all of them.
+    ///
+    /// # Errors
+    /// [`UnknownTenant`].
+    pub fn asked(&self, id: Option<&TenantId>) -> Result<Vec<&Tenant>, UnknownTenant> {
+        id.map_or_else(|| Ok(self.tenants.iter().collect()), |id| Ok(vec![self.require(id)?]))
     }
 }
 

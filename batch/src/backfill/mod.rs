@@ -111,8 +111,7 @@ pub async fn run(
 
 fn check<'a>(config: &'a Config, request: &Request) -> Result<&'a Tenant, Error> {
     let (id, rollup) = (&request.tenant, &request.rollup);
-    let tenant = config.catalog.tenant(id.as_str());
-    let tenant = tenant.ok_or_else(|| Error::Config(format!("tenant {id} is not in the catalog")))?;
+    let tenant = config.catalog.require(id)?;
     if rollup.name() == Rollup::TOTAL {
         return Err(Error::Config("`total` is counted for every day: there is nothing to fill".to_owned()));
     }

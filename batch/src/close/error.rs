@@ -1,5 +1,7 @@
 //! How a close or a reopening can end without being done.
 
+use reckon_schemas::catalog::UnknownTenant;
+
 use super::Checklist;
 use crate::nightly;
 use crate::settle::StoreError;
@@ -19,6 +21,12 @@ pub enum Error {
     /// A server was away, or the request names what is not there.
     #[error(transparent)]
     Failed(#[from] nightly::Error),
+}
+
+impl From<UnknownTenant> for Error {
+    fn from(error: UnknownTenant) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl From<StoreError> for Error {

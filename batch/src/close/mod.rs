@@ -103,20 +103,13 @@ pub struct Closing {
     pub checklist: Checklist,
 }
 
-impl Config {
-    pub(super) fn tenant(&self, id: &TenantId) -> Result<&Tenant, nightly::Error> {
-        let tenant = self.catalog.tenant(id.as_str());
-        tenant.ok_or_else(|| nightly::Error::Config(format!("tenant {id} is not in the catalog")))
-    }
-}
-
 /// Closes a period, if everything on the checklist is done or accepted.
 ///
 /// # Errors
 /// [`Error::Open`] with the checklist if something is open, [`Error::AlreadyClosed`] if there is nothing to do,
 /// [`Error::Failed`] if a server was away or the request names what is not there.
 pub async fn close(config: &Config, request: &Request) -> Result<Closing, Error> {
-    let tenant = config.tenant(&request.tenant)?;
+    let tenant = config.catalog.require(&request.tenant)?;
     if request.signed_by.trim().is_empty() {
         return Err(nightly::Error::Config("a close needs the name of who signs it".to_owned()).into());
     }

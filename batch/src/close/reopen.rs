@@ -49,7 +49,7 @@ pub async fn reopen(
     reason: &str,
     now: Timestamp,
 ) -> Result<Reopening, Error> {
-    config.tenant(tenant)?;
+    config.catalog.require(tenant)?;
     if signed_by.trim().is_empty() || reason.trim().is_empty() {
         return Err(nightly::Error::Config("a reopening needs a name and a reason".to_owned()).into());
     }

@@ -4,7 +4,9 @@ use std::panic::AssertUnwindSafe;
 
 use deltalake::DeltaTable;
 use futures::FutureExt;
+use reckon_schemas::catalog::UnknownTenant;
 use reckon_schemas::ids::TenantId;
+use reckon_schemas::sums::SumOverflow;
 
 use crate::lake::{LakeError, check_files};
 use crate::lock::LockError;
@@ -102,8 +104,14 @@ impl From<LockError> for Error {
     }
 }
 
-impl From<reckon_schemas::sums::SumOverflow> for Error {
-    fn from(error: reckon_schemas::sums::SumOverflow) -> Self {
+impl From<UnknownTenant> for Error {
+    fn from(error: UnknownTenant) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl From<SumOverflow> for Error {
+    fn from(error: SumOverflow) -> Self {
         Self::Broken(error.to_string())
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
-use reckon_schemas::catalog::{Catalog, Tenant};
+use reckon_schemas::catalog::Catalog;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use serde::{Deserialize, Serialize};
@@ -205,7 +205,7 @@ async fn settle(
     progress: &dyn Progress,
     held: &mut Option<Lock>,
 ) -> Result<Outcome, Error> {
-    let tenants = asked_tenants(&config.catalog, &request)?;
+    let tenants = config.catalog.asked(request.tenant.as_ref())?;
     for tenant in &tenants {
         due::check_date_is_over(tenant, &request, config.tuning.settle_after)?;
     }
@@ -268,16 +268,6 @@ async fn settle(
         }
     }
     Ok(outcome)
-}
-
-fn asked_tenants<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a Tenant>, Error> {
-    match &request.tenant {
-        None => Ok(catalog.tenants.iter().collect()),
-        Some(id) => {
-            let tenant = catalog.tenant(id.as_str());
-            Ok(vec![tenant.ok_or_else(|| Error::Config(format!("tenant {id} is not in the catalog")))?])
-        }
-    }
 }
 
 #[cfg(test)]

@@ -27,10 +27,7 @@ use crate::settle::Store;
 /// run was made from is no longer there.
 pub async fn verify_run(config: &Config, tenant: Option<&TenantId>, run_id: &str) -> Result<Verification, Error> {
     let objects = Objects::open(&config.lake)?;
-    for known in &config.catalog.tenants {
-        if tenant.is_some_and(|asked| *asked != known.id) {
-            continue;
-        }
+    for known in config.catalog.asked(tenant)? {
         let links = manifest::load(&objects, &known.id).await?;
         let of_run = |link: &&Link| link.manifest.as_ref().is_ok_and(|one| one.run_id.to_string() == run_id);
         let Some(link) = links.iter().find(of_run) else { continue };

@@ -126,3 +126,26 @@ async fn what_was_rejected_is_corrected_and_counted_once() -> Result<()> {
     ensure!(replay(&world, 99, &[])?["sent"] == 0);
     Ok(())
 }
+
+/// A name that is written wrong is told from one that has nothing: every command that takes a tenant says so.
+#[test]
+fn a_tenant_that_is_in_no_catalog_is_refused() -> Result<()> {
+    let world = World::new(&Stack::shared()?)?;
+    for arguments in [
+        ["rejected", "--tenant", "nobody"].as_slice(),
+        &["changes", "--tenant", "nobody"],
+        &["adjustments", "--tenant", "nobody"],
+        &["reconcile", "--tenant", "nobody"],
+        &["verify", "--chain", "--tenant", "nobody"],
+        &["forecast", "--tenant", "nobody", "--date", DAY],
+        &["explain", "--tenant", "nobody", "--date", DAY],
+        &["final", "--tenant", "nobody", "--date", DAY],
+        &["quota", "--tenant", "nobody"],
+    ] {
+        let finished = world.run(arguments)?;
+        ensure!(finished.code == 78, "{arguments:?}: exit {}: {}", finished.code, finished.log);
+        ensure!(finished.log.contains("tenant nobody is not in the catalog"), "{arguments:?}: {}", finished.log);
+        ensure!(finished.stdout.is_empty(), "{arguments:?}: {}", finished.stdout);
+    }
+    Ok(())
+}
