@@ -8,7 +8,7 @@ use reckon_schemas::stores;
 use reckon_schemas::time::EventTime;
 use serde::Serialize;
 
-use crate::nightly::Error;
+use crate::Error;
 use crate::settle::{PeriodDay, Store};
 
 /// What is known of a day.

@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod close;
 pub mod cluster;
 pub mod conservation;
+mod error;
 pub mod explain;
 pub mod forecast;
 pub mod gate;
@@ -20,3 +21,5 @@ pub mod retention;
 pub mod settle;
 pub mod tie_out;
 pub mod verify;
+
+pub use self::error::Error;

@@ -9,8 +9,8 @@ use reckon_schemas::stores;
 use reckon_schemas::time::EventTime;
 use serde::Serialize;
 
+use crate::Error;
 use crate::lake::Lake;
-use crate::nightly::Error;
 use crate::recount::RecountError;
 
 /// A rejected item.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use reckon_batch::{close, nightly, tie_out};
+use reckon_batch::{close, tie_out};
 use reckon_schemas::catalog::UnknownTenant;
 
 use crate::config::ConfigError;
@@ -111,13 +111,13 @@ impl From<close::Error> for Exit {
     }
 }
 
-impl From<nightly::Error> for Exit {
-    fn from(error: nightly::Error) -> Self {
+impl From<reckon_batch::Error> for Exit {
+    fn from(error: reckon_batch::Error) -> Self {
         match error {
-            nightly::Error::NotYetFinal { .. } => Exit::NotYetFinal(error.to_string()),
-            nightly::Error::Config(_) => Exit::Config(ConfigError::Rejected(error.to_string())),
-            nightly::Error::Retryable(_) | nightly::Error::Unreadable(_) => Exit::Retryable(error.into()),
-            nightly::Error::Damaged(text) => Exit::Damaged(text),
+            reckon_batch::Error::NotYetFinal { .. } => Exit::NotYetFinal(error.to_string()),
+            reckon_batch::Error::Config(_) => Exit::Config(ConfigError::Rejected(error.to_string())),
+            reckon_batch::Error::Retryable(_) | reckon_batch::Error::Unreadable(_) => Exit::Retryable(error.into()),
+            reckon_batch::Error::Damaged(text) => Exit::Damaged(text),
             other => Exit::Failed(other.into()),
         }
     }

@@ -6,7 +6,6 @@ use clap::Args;
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use reckon_batch::gate;
-use reckon_batch::nightly;
 use reckon_schemas::ids::TenantId;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +40,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: Can
         let finality = match gate::finality(&settings.clickhouse, known, date).await {
             Ok(finality) => finality,
             // Whoever waits is not interested in a server that is away for a moment.
-            Err(nightly::Error::Retryable(error)) if started.elapsed() < wait && !shutdown.is_cancelled() => {
+            Err(reckon_batch::Error::Retryable(error)) if started.elapsed() < wait && !shutdown.is_cancelled() => {
                 tracing::warn!("{error}");
                 pause(wait.saturating_sub(started.elapsed()), &shutdown).await;
                 continue;

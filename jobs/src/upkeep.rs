@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use reckon_batch::lake::{Lake, LakeError};
-use reckon_batch::{archive, nightly, retention, settle};
+use reckon_batch::{archive, retention, settle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -87,7 +87,7 @@ pub(crate) async fn archive_again(settings: &Settings, file: &str) -> Result<(),
 
 /// Removes files that nobody can need any more; prints a line of JSON.
 pub(crate) async fn vacuum(settings: &Settings, arguments: VacuumArguments) -> Result<(), Exit> {
-    let pinned = settle::settled_versions(&settings.clickhouse).await.map_err(nightly::Error::from)?;
+    let pinned = settle::settled_versions(&settings.clickhouse).await.map_err(reckon_batch::Error::from)?;
     let lake = Lake::open(&settings.lake).await.map_err(failed)?;
     let keep = Duration::from_secs(u64::from(arguments.keep_days) * 86_400);
     let tables = lake.vacuum(keep, &pinned, jiff::Timestamp::now(), arguments.dry_run).await.map_err(failed)?;
@@ -101,7 +101,7 @@ pub(crate) async fn vacuum(settings: &Settings, arguments: VacuumArguments) -> R
 }
 
 fn failed(error: LakeError) -> Exit {
-    nightly::Error::from(error).into()
+    reckon_batch::Error::from(error).into()
 }
 
 fn print(line: &serde_json::Value) -> anyhow::Result<()> {

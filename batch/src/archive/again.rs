@@ -25,9 +25,9 @@ use super::record::Record;
 use super::rejected_rows::RejectedRows;
 use super::rows::Rows;
 use super::{Config, TopicRows};
+use crate::Error;
 use crate::conservation::{Log, Offsets, Range};
 use crate::lake::{self, Lake, LakeError};
-use crate::nightly::Error;
 
 /// So many records of the log are looked at together.
 const BATCH_RECORDS: usize = 8192;

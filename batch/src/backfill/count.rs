@@ -10,10 +10,11 @@ use reckon_schemas::cell::Rollup;
 
 use super::proof::{self, Misfit};
 use super::survey::Survey;
+use crate::Error;
 use crate::lake::{Lake, check_files};
 use crate::nightly::chunk::{Chunk, Counted, sorted};
 use crate::nightly::due::{pieces, span};
-use crate::nightly::{Error, Progress, Tuning};
+use crate::nightly::{Progress, Tuning};
 use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake};
 use crate::settle::{BackfilledDay, ChunkRows, SpeedCut, Store};
 

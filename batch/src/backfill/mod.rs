@@ -34,10 +34,11 @@ pub use self::outcome::{Check, Cost, Outcome};
 
 use self::count::Filling;
 use self::survey::Survey;
+use crate::Error;
 use crate::lake::Lake;
 use crate::lock::Lock;
 use crate::manifest::{self, Action, Backfilled, Base, Counted, DayContent};
-use crate::nightly::{Error, Progress, Tuning};
+use crate::nightly::{Progress, Tuning};
 use crate::objects::Objects;
 use crate::recount::Budget;
 use crate::settle::{BackfillStamp, BackfilledDay, Store};

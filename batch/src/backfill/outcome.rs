@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::Request;
 use super::count::{Filling, Part};
 use super::survey::{Survey, sizes};
+use crate::Error;
 use crate::lake::Lake;
-use crate::nightly::Error;
 use crate::nightly::due::{pieces, span};
 
 /// A dry run counts so many days to know how many cells there will be; with no more days than that it is exact.

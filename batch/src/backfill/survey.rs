@@ -10,8 +10,8 @@ use reckon_schemas::period::Period;
 use reckon_schemas::settlement::State;
 
 use super::Request;
-use crate::lake::{self, Lake, LakeError};
-use crate::nightly::{Error, blame};
+use crate::Error;
+use crate::lake::{self, Lake, LakeError, blame};
 use crate::recount::PinnedLake;
 use crate::retention::Held;
 use crate::settle::{PeriodDay, Store};

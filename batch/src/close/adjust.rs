@@ -17,9 +17,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::late::{Border, Late};
+use crate::Error;
 use crate::lake;
 use crate::manifest::{self, Action};
-use crate::nightly::{Error, due::dates, survey::Survey};
+use crate::nightly::{due::dates, survey::Survey};
 use crate::objects::Objects;
 use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::retention::Held;

@@ -1,10 +1,6 @@
 //! How a close or a reopening can end without being done.
 
-use reckon_schemas::catalog::UnknownTenant;
-
 use super::Checklist;
-use crate::nightly;
-use crate::settle::StoreError;
 
 /// Why nothing was closed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -20,17 +16,14 @@ pub enum Error {
     NotReopenable(String),
     /// A server was away, or the request names what is not there.
     #[error(transparent)]
-    Failed(#[from] nightly::Error),
+    Failed(crate::Error),
 }
 
-impl From<UnknownTenant> for Error {
-    fn from(error: UnknownTenant) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
+impl<E> From<E> for Error
+where
+    crate::Error: From<E>,
+{
+    fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }

@@ -38,7 +38,6 @@ pub use self::view::{Adjusted, Change, adjustments, changes};
 use crate::lake::{self, Lake};
 use crate::lock::Lock;
 use crate::manifest::{self, Action, Closed, DayContent};
-use crate::nightly;
 use crate::objects::Objects;
 use crate::recount::PinnedLake;
 use crate::retention::Held;
@@ -111,14 +110,13 @@ pub struct Closing {
 pub async fn close(config: &Config, request: &Request) -> Result<Closing, Error> {
     let tenant = config.catalog.require(&request.tenant)?;
     if request.signed_by.trim().is_empty() {
-        return Err(nightly::Error::Config("a close needs the name of who signs it".to_owned()).into());
+        return Err(crate::Error::Config("a close needs the name of who signs it".to_owned()).into());
     }
-    let objects = Objects::open(&config.lake).map_err(nightly::Error::from)?;
-    let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.lock_expiry);
-    let lock = lock.await.map_err(nightly::Error::from)?;
+    let objects = Objects::open(&config.lake)?;
+    let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.lock_expiry).await?;
     let closed = tokio::select! {
         closed = Box::pin(close_locked(config, request, tenant, &objects)) => closed,
-        () = lock.lost() => Err(nightly::Error::Retryable("the lock was lost: try again".to_owned()).into()),
+        () = lock.lost() => Err(crate::Error::Retryable("the lock was lost: try again".to_owned()).into()),
     };
     lock.release().await;
     closed
@@ -138,11 +136,10 @@ async fn close_locked(
         return Err(Error::AlreadyClosed(format!("{period} of tenant {} is closed", tenant.id)));
     }
     let known = store.settled_days(&tenant.id).await?;
-    let table = Lake::open(&config.lake).await.map_err(nightly::Error::from)?.events().await;
-    let table = table.map_err(nightly::Error::from)?;
-    let pinned = PinnedLake::new(&table).await.map_err(nightly::Error::from)?;
-    let mut deliveries = pinned.deliveries_by_day(tenant).await.map_err(nightly::Error::from)?;
-    let held = Held::of(&table).await.map_err(nightly::Error::from)?;
+    let table = Lake::open(&config.lake).await?.events().await?;
+    let pinned = PinnedLake::new(&table).await?;
+    let mut deliveries = pinned.deliveries_by_day(tenant).await?;
+    let held = Held::of(&table).await?;
     for day in settled.iter().filter(|day| !held.holds(day.day, &tenant.time_zone)) {
         // What has expired cannot have changed: it is what was counted.
         deliveries.insert(day.day, day.deliveries);
@@ -163,7 +160,7 @@ async fn close_locked(
     if !checklist.allows(request.accept.is_some()) {
         return Err(Error::Open(Box::new(checklist)));
     }
-    let offsets = lake::progress(&table, &config.topic).await.map_err(nightly::Error::from)?;
+    let offsets = lake::progress(&table, &config.topic).await?;
     // Of two rows of a day the one with the higher generation counts, and within one the later: also where a clock went
     // back in between.
     let latest = known.values().map(|day| day.settled_at.plus_micros(1)).max();
@@ -183,8 +180,7 @@ async fn close_locked(
         content_hash: content_hash.clone(),
         days: days.iter().map(content_of).collect(),
     });
-    let appended = manifest::append(objects, &tenant.id, run_id, closed_at.to_timestamp(), action).await;
-    let manifest = appended.map_err(nightly::Error::from)?;
+    let manifest = manifest::append(objects, &tenant.id, run_id, closed_at.to_timestamp(), action).await?;
     let deliveries = days.iter().map(|day| day.deliveries).sum();
     let entry = PeriodEntry {
         tenant: &tenant.id,

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::{Config, Error};
 use crate::lock::Lock;
 use crate::manifest::{self, Action, Reopened};
-use crate::nightly;
 use crate::objects::Objects;
 use crate::settle::{PeriodDay, PeriodEntry, Store};
 
@@ -51,15 +50,14 @@ pub async fn reopen(
 ) -> Result<Reopening, Error> {
     config.catalog.require(tenant)?;
     if signed_by.trim().is_empty() || reason.trim().is_empty() {
-        return Err(nightly::Error::Config("a reopening needs a name and a reason".to_owned()).into());
+        return Err(crate::Error::Config("a reopening needs a name and a reason".to_owned()).into());
     }
-    let objects = Objects::open(&config.lake).map_err(nightly::Error::from)?;
-    let lock = Lock::acquire(&objects, tenant, &config.owner, config.lock_expiry);
-    let lock = lock.await.map_err(nightly::Error::from)?;
+    let objects = Objects::open(&config.lake)?;
+    let lock = Lock::acquire(&objects, tenant, &config.owner, config.lock_expiry).await?;
     let work = Box::pin(reopen_locked(config, &objects, tenant, period, (signed_by, reason), now));
     let reopened = tokio::select! {
         reopened = work => reopened,
-        () = lock.lost() => Err(nightly::Error::Retryable("the lock was lost: try again".to_owned()).into()),
+        () = lock.lost() => Err(crate::Error::Retryable("the lock was lost: try again".to_owned()).into()),
     };
     lock.release().await;
     reopened
@@ -100,8 +98,7 @@ async fn reopen_locked(
         .collect();
     let action =
         Action::Reopened(Reopened { period, generation, signed_by: signed_by.to_owned(), reason: reason.to_owned() });
-    let appended = manifest::append(objects, tenant, Uuid::now_v7(), at.to_timestamp(), action).await;
-    let manifest = appended.map_err(nightly::Error::from)?;
+    let manifest = manifest::append(objects, tenant, Uuid::now_v7(), at.to_timestamp(), action).await?;
     let entry = PeriodEntry {
         tenant,
         period,

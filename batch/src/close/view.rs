@@ -8,7 +8,7 @@ use reckon_schemas::sums::{Sums, Unit};
 use reckon_schemas::time::EventTime;
 use serde::Serialize;
 
-use crate::nightly::Error;
+use crate::Error;
 use crate::settle::{Store, day_of_number};
 
 /// What a restatement changed in one measure of one cell of grain `1d`.

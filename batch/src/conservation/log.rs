@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{Offsets, Range};
-use crate::nightly::Error;
+use crate::Error;
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long one hole may stay without an answer.

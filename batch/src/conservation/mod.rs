@@ -22,8 +22,8 @@ pub(crate) use self::log::Log;
 pub use self::offsets::{Offsets, Range};
 pub use self::proof::{Hole, InLake, Partition, Why, prove, questions};
 
+use crate::Error;
 use crate::lake::{self, Lake};
-use crate::nightly::Error;
 use crate::objects::Objects;
 use crate::recount::RecountError;
 use crate::retention::expired_offsets;

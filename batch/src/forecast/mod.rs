@@ -24,8 +24,8 @@ use reckon_schemas::time::EventTime;
 use serde::Serialize;
 
 use self::curve::{Arrivals, Curve};
+use crate::Error;
 use crate::lake::Lake;
-use crate::nightly::Error;
 use crate::recount::RecountError;
 use crate::settle::Store;
 

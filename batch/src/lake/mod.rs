@@ -1,6 +1,7 @@
 //! The lake's two Delta tables: opened, made where they are missing, read at a version, and asked how far the log is
 //! in them. What their columns are is said in [`reckon_schemas::lake`]; who writes them is [`crate::archive`] alone.
 
+mod blame;
 mod error;
 mod progress;
 mod s3;
@@ -14,6 +15,7 @@ use deltalake::protocol::SaveMode;
 use reckon_schemas::lake::{Column, EVENTS_COLUMNS, EVENTS_TABLE, PARTITION_COLUMNS, REJECTED_COLUMNS, REJECTED_TABLE};
 use reckon_schemas::stores;
 
+pub(crate) use self::blame::blame;
 pub use self::error::LakeError;
 pub use self::progress::progress;
 pub(crate) use self::progress::{progress_transactions, transaction_version};

@@ -9,7 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use reckon_schemas::stores;
 use tokio::time::Instant;
 
-use super::{Error, Tuning};
+use super::Tuning;
+use crate::Error;
 use crate::lake::{self, Lake};
 
 const POLL: Duration = Duration::from_millis(500);

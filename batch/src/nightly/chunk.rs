@@ -12,7 +12,7 @@ use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window, WindowCursor};
 
-use super::Error;
+use crate::Error;
 use crate::cluster::{Elsewhere, Visits};
 use crate::reconcile::{self, Entry, Evidence, Fate, Item};
 use crate::recount::{

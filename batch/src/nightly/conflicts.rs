@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 
-use super::Error;
+use crate::Error;
 use crate::recount::{Contradiction, PinnedLake};
 use crate::settle::Conflict;
 

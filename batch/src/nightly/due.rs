@@ -9,7 +9,8 @@ use reckon_schemas::catalog::Tenant;
 use reckon_schemas::settlement::State;
 use reckon_schemas::time::{EventTime, Zone};
 
-use super::{Error, Request};
+use super::Request;
+use crate::Error;
 use crate::retention::Held;
 use crate::settle::Previous;
 

@@ -7,9 +7,9 @@ use deltalake::DeltaTable;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 
-use super::Error;
 use super::chunk::{Chunk, Counted};
 use super::due::span;
+use crate::Error;
 use crate::cluster::{Cluster, Engine};
 use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake, Place, Reading};
 use crate::settle::{Previous, SpeedCut};

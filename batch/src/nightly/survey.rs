@@ -10,9 +10,10 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::time::EventTime;
 
+use super::Tuning;
 use super::due::span;
 use super::recount::{Firsts, Recount};
-use super::{Error, Tuning};
+use crate::Error;
 use crate::cluster::Engine;
 use crate::objects::Objects;
 use crate::recount::{Budget, Delivered, Index, IndexError, PinnedLake, Reading};

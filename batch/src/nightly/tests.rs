@@ -128,7 +128,7 @@ impl Counting {
             .expect("readable");
         let mut chunk = Chunk::new(&self.tenant, days, cut, &firsts, 2, &budget);
         let take = |delivery: crate::recount::Delivery<'_>| chunk.take(&delivery, &mut self.groups);
-        self.pinned.deliveries::<super::Error>(&self.tenant, span, take).await.expect("counted");
+        self.pinned.deliveries::<crate::Error>(&self.tenant, span, take).await.expect("counted");
         let counted = chunk.finish(&self.groups, settled).await.expect("no overflow");
         self.users.extend(counted.cells.users_of_days().map(|(_, user)| user));
         counted

@@ -6,7 +6,7 @@ use reckon_schemas::settlement::last_settled_day;
 use reckon_schemas::stores;
 
 use super::{CellName, Drift, Report, RunFacts, Summary};
-use crate::nightly::Error;
+use crate::Error;
 use crate::settle::{Store, StoreError};
 
 /// Which reconciliation.

@@ -12,8 +12,8 @@ use reckon_schemas::lake::{EVENTS_TABLE, REJECTED_TABLE};
 use reckon_schemas::stores;
 
 use super::record;
+use crate::Error;
 use crate::lake::{KEEP_MIN, Lake, LakeError};
-use crate::nightly::Error;
 use crate::objects::Objects;
 
 /// The date that a file of a table is filed under, by its path.

@@ -5,8 +5,8 @@ use jiff::civil::Date;
 use reckon_schemas::lake::EXPIRED_ID;
 use reckon_schemas::time::{EventTime, Zone};
 
+use crate::Error;
 use crate::lake::{LakeError, transaction_version};
-use crate::nightly::Error;
 
 /// From which date on a version of a table holds everything that it was given: dates of universal time, as files are
 /// filed under.

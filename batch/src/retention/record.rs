@@ -8,8 +8,8 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::Held;
+use crate::Error;
 use crate::conservation::{Offsets, Range};
-use crate::nightly::Error;
 use crate::objects::{Objects, numbered_path};
 
 /// What one commit took out of a table. It is written before the commit: if that never comes, the table's border lies

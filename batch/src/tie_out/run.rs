@@ -5,13 +5,11 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::money::{Currency, MoneyError};
 use reckon_schemas::stores;
-use reckon_schemas::sums::SumOverflow;
 use reckon_schemas::time::Zone;
 use uuid::Uuid;
 
 use super::{Item, Kind, Ledger, LedgerError, Mapping, Matches, TieOut, match_sides};
 use crate::lake::{self, Lake};
-use crate::nightly;
 use crate::recount::{Named, PinnedLake};
 use crate::retention::Held;
 use crate::settle::{BreakRow, Found, Store};
@@ -64,11 +62,14 @@ pub enum Error {
     Tolerance(#[from] MoneyError),
     /// A store was away, or holds what cannot be right.
     #[error(transparent)]
-    Store(#[from] nightly::Error),
+    Store(crate::Error),
 }
 
-impl From<SumOverflow> for Error {
-    fn from(error: SumOverflow) -> Self {
+impl<E> From<E> for Error
+where
+    crate::Error: From<E>,
+{
+    fn from(error: E) -> Self {
         Self::Store(error.into())
     }
 }
@@ -84,10 +85,10 @@ pub async fn run(config: &Config, request: &Request, ledger: impl std::io::Read)
     let days = ledger.items.iter().map(|item| item.day);
     let from = request.from.or_else(|| days.clone().min()).ok_or(Error::Empty { rows: ledger.rows })?;
     let to = request.to.or_else(|| days.max()).ok_or(Error::Empty { rows: ledger.rows })?;
-    let lake = Lake::open(&config.lake).await.map_err(nightly::Error::from)?;
-    let table = lake.events().await.map_err(nightly::Error::from)?;
-    Held::of(&table).await.map_err(nightly::Error::from)?.check(from, &basis)?;
-    lake::check_files(&table, Some(&config.tenant.id), |_| true).await.map_err(nightly::Error::from)?;
+    let lake = Lake::open(&config.lake).await?;
+    let table = lake.events().await?;
+    Held::of(&table).await?.check(from, &basis)?;
+    lake::check_files(&table, Some(&config.tenant.id), |_| true).await?;
     let ours = events(&table, config, mapping, &basis, (from, to)).await?;
     let mut tolerances = std::collections::BTreeMap::new();
     for currency in ours.iter().chain(&ledger.items).map(|item| item.currency) {
@@ -134,8 +135,8 @@ async fn events(
         Matches::EventId => Vec::new(),
         Matches::Property(name) => vec![name],
     };
-    let pinned = PinnedLake::new(table).await.map_err(nightly::Error::from)?;
-    let found = pinned.named(&config.tenant, start..end, &wanted).await.map_err(nightly::Error::from)?;
+    let pinned = PinnedLake::new(table).await?;
+    let found = pinned.named(&config.tenant, start..end, &wanted).await?;
     let payments = found.into_iter().filter(|delivery| delivery.is_first() && mapping.events.contains(&delivery.name));
     Ok(payments.filter_map(|delivery| item(delivery, mapping, basis)).collect())
 }
@@ -176,5 +177,5 @@ async fn record(config: &Config, tie_out: &TieOut, now: jiff::Timestamp) -> Resu
         open: &open,
         matched: matched.map(|group| (group.reference.as_str(), group.currency.code())).collect(),
     };
-    Ok(store.record_breaks(&found, now).await.map_err(nightly::Error::from)?)
+    Ok(store.record_breaks(&found, now).await?)
 }

@@ -4,8 +4,8 @@ use hashbrown::HashMap;
 use reckon_schemas::ids::TenantId;
 
 use super::{Config, Finding, Verification};
+use crate::Error;
 use crate::manifest::{self, Action};
-use crate::nightly::Error;
 use crate::objects::Objects;
 use crate::settle::Store;
 

@@ -9,7 +9,7 @@ use reckon_schemas::time::EventTime;
 
 use super::recount::Recounted;
 use super::{Finding, Verification};
-use crate::nightly::Error;
+use crate::Error;
 use crate::recount::Cell;
 use crate::settle::{Store, StoredCellRow, StoredUsersRow, day_of_number};
 

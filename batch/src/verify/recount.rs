@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use reckon_schemas::cell::Rollup;
 
-use crate::nightly::Error;
+use crate::Error;
 use crate::nightly::recount::{Days, Recount};
 use crate::recount::{Budget, Cells, Groups, Top};
 use crate::settle::Settlement;

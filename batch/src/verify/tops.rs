@@ -5,7 +5,7 @@ use jiff::civil::Date;
 
 use super::recount::Recounted;
 use super::{Finding, Verification};
-use crate::nightly::Error;
+use crate::Error;
 use crate::recount::Top;
 use crate::settle::Store;
 

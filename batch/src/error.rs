@@ -1,20 +1,15 @@
-//! How a nightly can fail, by what the caller can do about it.
+//! How a job of the batch layer can fail, by what the caller can do about it.
 
-use std::panic::AssertUnwindSafe;
-
-use deltalake::DeltaTable;
-use futures::FutureExt;
 use reckon_schemas::catalog::UnknownTenant;
-use reckon_schemas::ids::TenantId;
 use reckon_schemas::sums::SumOverflow;
 
-use crate::lake::{LakeError, check_files};
+use crate::lake::LakeError;
 use crate::lock::LockError;
 use crate::objects::ObjectError;
 use crate::recount::RecountError;
 use crate::settle::StoreError;
 
-/// Why nothing, or not everything, was settled.
+/// Why nothing, or not everything, was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What was asked for is not final yet: ask again later.
@@ -35,25 +30,6 @@ pub enum Error {
     /// Something is stored that cannot be right: a person must look at it.
     #[error("{0}")]
     Broken(String),
-}
-
-/// Why work that reads a tenant's rows failed: if it was because a file is damaged, that. A reader that is given bytes that
-/// nobody wrote may also panic.
-pub(crate) async fn blame<T>(
-    work: impl Future<Output = Result<T, Error>>,
-    table: &DeltaTable,
-    tenant: &TenantId,
-) -> Result<T, Error> {
-    let done = AssertUnwindSafe(work).catch_unwind().await;
-    let done =
-        done.unwrap_or_else(|_| Err(Error::Unreadable("the lake cannot be read: its reader panicked".to_owned())));
-    match done {
-        Err(Error::Unreadable(reason)) => {
-            check_files(table, Some(tenant), |_| true).await?;
-            Err(Error::Unreadable(reason))
-        }
-        done => done,
-    }
 }
 
 impl From<LakeError> for Error {
