@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod close;
 pub mod cluster;
 pub mod conservation;
+mod count;
 mod error;
 pub mod explain;
 pub mod forecast;

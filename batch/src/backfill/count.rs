@@ -11,9 +11,8 @@ use reckon_schemas::cell::Rollup;
 use super::proof::{self, Misfit};
 use super::survey::Survey;
 use crate::Error;
+use crate::count::{Chunk, Counted, pieces, sorted, span, total};
 use crate::lake::{Lake, check_files};
-use crate::nightly::chunk::{Chunk, Counted, sorted};
-use crate::nightly::due::{pieces, span};
 use crate::nightly::{Progress, Tuning};
 use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake};
 use crate::settle::{BackfilledDay, ChunkRows, SpeedCut, Store};
@@ -147,8 +146,4 @@ impl Filling<'_> {
         }));
         Ok(())
     }
-}
-
-fn total(deliveries: &BTreeMap<Date, u64>, days: &[Date]) -> u64 {
-    days.iter().filter_map(|day| deliveries.get(day)).sum()
 }

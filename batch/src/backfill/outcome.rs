@@ -12,8 +12,8 @@ use super::Request;
 use super::count::{Filling, Part};
 use super::survey::{Survey, sizes};
 use crate::Error;
+use crate::count::{pieces, span};
 use crate::lake::Lake;
-use crate::nightly::due::{pieces, span};
 
 /// A dry run counts so many days to know how many cells there will be; with no more days than that it is exact.
 const SAMPLE_DAYS: usize = 3;

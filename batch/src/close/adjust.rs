@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use super::late::{Border, Late};
 use crate::Error;
+use crate::count::{Survey, dates};
 use crate::lake;
 use crate::manifest::{self, Action};
-use crate::nightly::{due::dates, survey::Survey};
 use crate::objects::Objects;
 use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::retention::Held;
@@ -62,7 +62,7 @@ impl Books<'_> {
         if closed.is_empty() {
             return Ok(posted);
         }
-        let (pinned, deliveries) = (&survey.recount.pinned, survey.deliveries());
+        let (pinned, deliveries) = (&survey.counter.pinned, survey.deliveries());
         let held = Held::of(survey.table()).await?;
         let offsets = lake::progress(survey.table(), self.topic).await?;
         let posted_day = self.posting_day(&closed);
@@ -113,7 +113,7 @@ impl Books<'_> {
             }
             late.take(delivery.key, delivery.position, day, || self.of_event(&delivery, day))
         };
-        let pinned = &survey.recount.pinned;
+        let pinned = &survey.counter.pinned;
         pinned.each_named::<Error>(self.tenant, span.clone(), &wanted, take).await?;
         if unknown > 0 {
             tracing::warn!(

@@ -15,7 +15,7 @@ use super::calendar::{Calendar, window_start};
 use super::plan::{dimension, is_one_of, property, typed};
 use super::read::each;
 use super::shape::{Shape, text_column, window_column};
-use crate::nightly::due::span;
+use crate::count::span;
 use crate::recount::{Groups, Place, RecountError};
 
 /// Of cells with so many users the hashes come back; twice as many as a sketch keeps before it turns into registers.

@@ -11,10 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Executor, run_executor, run_scheduler};
 use crate::archive::tests::archive_messages;
+use crate::count::tests::{TOPIC, counting, event, tenant};
+use crate::count::{Counted, Counter, Days};
 use crate::lake::Lake;
-use crate::nightly::chunk::Counted;
-use crate::nightly::recount::{Days, Recount};
-use crate::nightly::tests::{TOPIC, counting, event, tenant};
 use crate::reconcile::Drift;
 use crate::recount::{Budget, Contradiction, Groups};
 use crate::settle::SpeedCut;
@@ -48,7 +47,7 @@ async fn start(dir: &tempfile::TempDir, lake: &stores::Lake) -> Engine {
 }
 
 async fn count(
-    counter: &Recount<'_>,
+    counter: &Counter<'_>,
     days: &[Date],
     deliveries: &BTreeMap<Date, u64>,
     cut: &SpeedCut,
@@ -87,9 +86,9 @@ async fn a_cluster_counts_and_compares_as_this_process_does() {
     let engine = start(&dir, &store).await;
     let table = Lake::open(&store).await.expect("a lake").events().await.expect("its events");
     let tenant = tenant();
-    let elsewhere = Recount::new(&engine, &table, &tenant).await.expect("a cluster");
+    let elsewhere = Counter::new(&engine, &table, &tenant).await.expect("a cluster");
     assert_eq!(elsewhere.deliveries_by_day().await.expect("surveyed"), here.by_day);
-    let local = Recount::new(&Engine::Local, &table, &tenant).await.expect("readable");
+    let local = Counter::new(&Engine::Local, &table, &tenant).await.expect("readable");
     let (days, deliveries) = (here.days.clone(), here.by_day.clone());
     // The speed layer has read nothing, half of the log, all of it.
     for (next, days) in [(0, &days[1..2]), (150, &days[..]), (10_000, &days[..])] {
@@ -124,8 +123,8 @@ async fn many_users_and_hours_in_two_days_are_the_same_on_a_cluster() {
     archive_messages(&store, TOPIC, &messages).await;
     let engine = start(&dir, &store).await;
     let table = Lake::open(&store).await.expect("a lake").events().await.expect("its events");
-    let local = Recount::new(&Engine::Local, &table, &tenant).await.expect("readable");
-    let elsewhere = Recount::new(&engine, &table, &tenant).await.expect("a cluster");
+    let local = Counter::new(&Engine::Local, &table, &tenant).await.expect("readable");
+    let elsewhere = Counter::new(&engine, &table, &tenant).await.expect("a cluster");
     let deliveries = local.deliveries_by_day().await.expect("readable");
     assert_eq!(elsewhere.deliveries_by_day().await.expect("surveyed"), deliveries);
     let days: Vec<Date> = deliveries.keys().copied().collect();

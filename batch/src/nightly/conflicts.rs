@@ -88,7 +88,7 @@ mod tests {
     async fn other_contents_are_listed_with_both_and_repetitions_are_not() {
         let dir = tempfile::tempdir().expect("a folder");
         let pinned = pinned(&dir).await;
-        let mut tenant = crate::nightly::tests::tenant();
+        let mut tenant = crate::count::tests::tenant();
         tenant.time_zone = Zone::UTC;
         for (day, offsets) in [(date(1970, 1, 1), vec![2, 3]), (date(1970, 1, 2), vec![3])] {
             let span = tenant.time_zone.day_start(day)..tenant.time_zone.day_end(day);

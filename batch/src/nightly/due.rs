@@ -1,7 +1,6 @@
 //! Which days are due.
 
 use std::collections::BTreeMap;
-use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -13,9 +12,6 @@ use super::Request;
 use crate::Error;
 use crate::retention::Held;
 use crate::settle::Previous;
-
-/// Days further apart than this are counted in different chunks, because the days between them would be read too.
-const GAP_DAYS_MAX: i32 = 7;
 
 /// Refuses a request for a day that cannot be final.
 pub(super) fn check_date_is_over(tenant: &Tenant, request: &Request, settle_after: Duration) -> Result<(), Error> {
@@ -62,40 +58,6 @@ pub(super) fn due_days(
 /// What of some days is still in the lake, and what has expired: that is never counted again.
 pub(super) fn held_days(days: Vec<Date>, held: Held, zone: &Zone) -> (Vec<Date>, Vec<Date>) {
     days.into_iter().partition(|day| held.holds(*day, zone))
-}
-
-/// Consecutive pieces of `days` with at most so many deliveries each (a single day may have more), none of them across
-/// a large gap.
-pub(crate) fn pieces<'a>(days: &'a [Date], deliveries: &BTreeMap<Date, u64>, most: u64) -> Vec<&'a [Date]> {
-    let mut pieces = Vec::new();
-    let (mut from, mut sum) = (0, 0_u64);
-    for (index, day) in days.iter().enumerate() {
-        let own = deliveries.get(day).copied().unwrap_or(0);
-        let gap = index > from && (*day - days[index - 1]).get_days() > GAP_DAYS_MAX;
-        if index > from && (gap || sum.saturating_add(own) > most) {
-            pieces.push(&days[from..index]);
-            (from, sum) = (index, 0);
-        }
-        sum = sum.saturating_add(own);
-    }
-    if from < days.len() {
-        pieces.push(&days[from..]);
-    }
-    pieces
-}
-
-/// The dates of universal time that some days lie in: what their files are filed under.
-pub(crate) fn dates(days: &[Date], zone: &Zone) -> RangeInclusive<Date> {
-    let span = span(days, zone);
-    Zone::UTC.day_of(span.start)..=Zone::UTC.day_of(span.end.plus_micros(-1))
-}
-
-/// The span of event time from the first to the last of some days.
-pub(crate) fn span(days: &[Date], zone: &Zone) -> Range<EventTime> {
-    match (days.first(), days.last()) {
-        (Some(first), Some(last)) => zone.day_start(*first)..zone.day_end(*last),
-        _ => EventTime(0)..EventTime(0),
-    }
 }
 
 fn is_over(day: Date, zone: &Zone, now: jiff::Timestamp, settle_after: Duration) -> bool {
@@ -211,16 +173,5 @@ mod tests {
             dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
             events_per_second_max: None,
         }
-    }
-
-    #[test]
-    fn pieces_cover_all_days_once_and_are_bounded() {
-        let deliveries = days(&[(1, 4), (2, 4), (3, 9), (4, 1), (20, 1)]);
-        let due: Vec<Date> = [1, 2, 3, 4, 5, 20].map(|day| date(2026, 3, day)).to_vec();
-        let pieces = pieces(&due, &deliveries, 8);
-        let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
-        assert_eq!(lengths, [2, 1, 2, 1]);
-        assert_eq!(pieces.concat(), due);
-        assert!(super::pieces(&[], &deliveries, 8).is_empty());
     }
 }

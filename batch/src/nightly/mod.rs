@@ -8,11 +8,8 @@
 //! the report says so, and [`Outcome::explained`] is for the exit code.
 
 mod archive;
-pub(crate) mod chunk;
 mod conflicts;
-pub(crate) mod due;
-pub(crate) mod recount;
-pub(crate) mod survey;
+mod due;
 mod tenant;
 
 use std::sync::Arc;
@@ -31,11 +28,11 @@ pub use crate::reconcile::{Report, ReportRow, WorstCell};
 pub use crate::recount::Read;
 
 use self::archive::Archive;
-use self::survey::Surveyor;
 use self::tenant::Settling;
 use crate::Error;
 use crate::close::adjust::Books;
 use crate::cluster::Engine;
+use crate::count::Surveyor;
 use crate::lake::{Lake, blame};
 use crate::lock::Lock;
 use crate::objects::Objects;
@@ -224,7 +221,8 @@ async fn settle(
             tenant,
             engine: &config.engine,
             objects: &objects,
-            tuning: &config.tuning,
+            memory_bytes: config.tuning.memory_bytes,
+            group_deliveries: config.tuning.group_deliveries,
             full: request.full,
             reading: Arc::default(),
         };
@@ -267,6 +265,3 @@ async fn settle(
     }
     Ok(outcome)
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

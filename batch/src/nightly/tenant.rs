@@ -11,12 +11,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::archive::Archive;
-use super::chunk::{Counted, sorted};
-use super::due::{dates, due_days, held_days, pieces, span};
-use super::recount::{Days, Firsts, total};
-use super::survey::{Survey, Surveyor};
+use super::due::{due_days, held_days};
 use super::{Progress, Report, Request, Tuning, conflicts};
 use crate::Error;
+use crate::count::{Counted, Days, Firsts, Survey, Surveyor, dates, pieces, sorted, span, total};
 use crate::manifest;
 use crate::objects::Objects;
 use crate::reconcile::{CellName, RunFacts, Summary};
@@ -124,7 +122,7 @@ impl<'a> Settling<'a> {
         };
         let contradictions = firsts.firsts.contradictions();
         run.conflicts
-            .extend(conflicts::read(&counting.survey.recount.pinned, self.tenant, days, contradictions).await?);
+            .extend(conflicts::read(&counting.survey.counter.pinned, self.tenant, days, contradictions).await?);
         self.progress.stage("recount", Some(here));
         for days in pieces(days, counting.survey.deliveries(), self.tuning.chunk_deliveries) {
             self.count_chunk(counting, &firsts, days, run).await?;
@@ -142,7 +140,7 @@ impl<'a> Settling<'a> {
     ) -> Result<(), Error> {
         let (survey, cut, settled) = (&counting.survey, Some(&counting.cut), counting.settled);
         let asked = Days { days, deliveries: survey.deliveries(), firsts, cut, settled };
-        let counted = survey.recount.count(&asked, &mut run.groups, survey.budget()).await?;
+        let counted = survey.counter.count(&asked, &mut run.groups, survey.budget()).await?;
         let Counted { cells, tops, drift, settlements } = counted;
         run.users.extend(cells.users_of_days().map(|(_, user)| user));
         for cell in &drift {

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn tenant() -> Tenant {
-        let mut tenant = crate::nightly::tests::tenant();
+        let mut tenant = crate::count::tests::tenant();
         let top = |name: &str, event: &str, property: &str| Metric {
             name: name.to_owned(),
             event: event.to_owned(),

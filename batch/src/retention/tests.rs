@@ -12,8 +12,8 @@ use super::expire::expire_table;
 use super::{Held, Request, expired_offsets, remove_files};
 use crate::archive::tests::archive_messages;
 use crate::conservation::{Range, archived};
+use crate::count::tests::{TOPIC, event};
 use crate::lake::Lake;
-use crate::nightly::tests::{TOPIC, event};
 use crate::objects::Objects;
 
 const FIRST: Date = date(2026, 8, 1);

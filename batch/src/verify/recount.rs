@@ -1,5 +1,5 @@
-//! A few days, counted again from a version of the lake as they were counted for a run. The one place that knows how the
-//! recount is called.
+//! A few days, counted again from a version of the lake as they were counted for a run, but compared with nothing: what
+//! the speed layer did then is no part of what was published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use reckon_schemas::cell::Rollup;
 
 use crate::Error;
-use crate::nightly::recount::{Days, Recount};
+use crate::count::{Counter, Days};
 use crate::recount::{Budget, Cells, Groups, Top};
 use crate::settle::Settlement;
 
@@ -26,7 +26,7 @@ pub(super) struct Recounted {
 /// # Errors
 /// [`Error`].
 pub(super) async fn recount(
-    counter: &Recount<'_>,
+    counter: &Counter<'_>,
     rollups: Vec<Rollup>,
     days: &[Date],
     deliveries: &BTreeMap<Date, u64>,

@@ -12,9 +12,9 @@ use super::recount::recount;
 use super::{Config, Finding, Verification, tops};
 use crate::Error;
 use crate::cluster::Engine;
+use crate::count::{Counter, pieces};
 use crate::lake::{self, Lake};
 use crate::manifest::{self, Action, Backfilled, Counted, LakeFile, Link};
-use crate::nightly::{due::pieces, recount::Recount};
 use crate::objects::Objects;
 use crate::recount::Budget;
 use crate::retention::{Held, date_of};
@@ -113,7 +113,7 @@ async fn verify_count(
     found.expect("offsets", "of the lake's version", &format!("{:?}", counted.offsets), &format!("{offsets:?}"));
     // A cluster counts all of a tenant's rollups.
     let engine = if run.rollup.is_some() { &Engine::Local } else { &config.engine };
-    let counter = Recount::since(engine, &table, &configuration, held.since).await?;
+    let counter = Counter::since(engine, &table, &configuration, held.since).await?;
     let deliveries = counter.deliveries_by_day().await?;
     if run.days.is_empty() {
         let (stored, expected) = ("nothing: the run was cut short before".to_owned(), "settlements".to_owned());

@@ -38,7 +38,7 @@ impl Bench {
         let store = stores::Lake::at(format!("file://{}", dir.path().display()));
         let lake = Lake::open(&store).await.expect("a lake");
         let objects = Objects::open(&store).expect("a folder");
-        let tenant = crate::nightly::tests::tenant();
+        let tenant = crate::count::tests::tenant();
         Self { dir, lake, objects, tenant, next_offsets: [0; 3] }
     }
 

@@ -8,14 +8,14 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 
 use super::chunk::{Chunk, Counted};
-use super::due::span;
+use super::days::{span, total};
 use crate::Error;
 use crate::cluster::{Cluster, Engine};
 use crate::recount::{Budget, Delivery, FirstDeliveries, Groups, PinnedLake, Place, Reading};
 use crate::settle::{Previous, SpeedCut};
 
 /// One tenant's deliveries in one version of the lake, and who counts them.
-pub(crate) struct Recount<'a> {
+pub(crate) struct Counter<'a> {
     tenant: &'a Tenant,
     /// The version, for whatever is looked up here.
     pub(crate) pinned: PinnedLake,
@@ -51,7 +51,7 @@ pub(crate) struct Days<'a> {
     pub(crate) settled: &'a BTreeMap<Date, Previous>,
 }
 
-impl<'a> Recount<'a> {
+impl<'a> Counter<'a> {
     /// Pins the version that the table was loaded at.
     ///
     /// # Errors
@@ -81,14 +81,14 @@ impl<'a> Recount<'a> {
     ///
     /// # Errors
     /// [`Error`].
-    pub(super) async fn measured(
+    pub(crate) async fn measured(
         engine: &Engine,
         table: &DeltaTable,
         tenant: &'a Tenant,
         reading: &Arc<Reading>,
     ) -> Result<Self, Error> {
-        let recount = Self::new(engine, table, tenant).await?;
-        Ok(Self { pinned: PinnedLake::measured(table, reading).await?, ..recount })
+        let counter = Self::new(engine, table, tenant).await?;
+        Ok(Self { pinned: PinnedLake::measured(table, reading).await?, ..counter })
     }
 
     /// How many deliveries there are of each calendar day.
@@ -173,9 +173,4 @@ impl<'a> Recount<'a> {
         }
         Ok(counted)
     }
-}
-
-/// How many deliveries there are of some days.
-pub(crate) fn total(deliveries: &BTreeMap<Date, u64>, days: &[Date]) -> u64 {
-    days.iter().filter_map(|day| deliveries.get(day)).sum()
 }

@@ -15,7 +15,7 @@ use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::Grain;
 
 use super::chunk::{Chunk, Counted};
-use super::due::span;
+use super::days::span;
 use crate::archive::tests::archive_messages;
 use crate::lake::Lake;
 use crate::recount::{Budget, Groups, PinnedLake};

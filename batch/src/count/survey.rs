@@ -10,9 +10,8 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::time::EventTime;
 
-use super::Tuning;
-use super::due::span;
-use super::recount::{Firsts, Recount};
+use super::counter::{Counter, Firsts};
+use super::days::span;
 use crate::Error;
 use crate::cluster::Engine;
 use crate::objects::Objects;
@@ -21,7 +20,7 @@ use crate::recount::{Budget, Delivered, Index, IndexError, PinnedLake, Reading};
 /// See the module.
 pub(crate) struct Survey<'a> {
     /// The lake, and who counts it.
-    pub(crate) recount: Recount<'a>,
+    pub(crate) counter: Counter<'a>,
     surveyor: &'a Surveyor<'a>,
     budget: Arc<Budget>,
     index: Option<Index>,
@@ -34,7 +33,10 @@ pub(crate) struct Surveyor<'a> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) engine: &'a Engine,
     pub(crate) objects: &'a Objects,
-    pub(crate) tuning: &'a Tuning,
+    /// How many bytes of keys are kept in memory while events are told apart.
+    pub(crate) memory_bytes: usize,
+    /// For how many deliveries an index is made at once.
+    pub(crate) group_deliveries: u64,
     /// The whole lake is read: no index is trusted, and none is kept.
     pub(crate) full: bool,
     pub(crate) reading: Arc<Reading>,
@@ -46,14 +48,14 @@ impl Surveyor<'_> {
     /// # Errors
     /// As the lake; an index that cannot be used is none.
     pub(crate) async fn survey(&self, table: &DeltaTable) -> Result<Survey<'_>, Error> {
-        let recount = Recount::measured(self.engine, table, self.tenant, &self.reading).await?;
-        let budget = Budget::new(self.tuning.memory_bytes);
-        let index = self.index(&recount.pinned, &budget).await?;
+        let counter = Counter::measured(self.engine, table, self.tenant, &self.reading).await?;
+        let budget = Budget::new(self.memory_bytes);
+        let index = self.index(&counter.pinned, &budget).await?;
         let (deliveries, events) = match &index {
             Some(index) => (index.deliveries_by_day(), index.events_by_day()),
-            None => (recount.deliveries_by_day().await?, BTreeMap::new()),
+            None => (counter.deliveries_by_day().await?, BTreeMap::new()),
         };
-        Ok(Survey { recount, surveyor: self, budget, index, deliveries, events })
+        Ok(Survey { counter, surveyor: self, budget, index, deliveries, events })
     }
 
     async fn index(&self, pinned: &PinnedLake, budget: &Arc<Budget>) -> Result<Option<Index>, Error> {
@@ -64,7 +66,7 @@ impl Surveyor<'_> {
         if self.full || *self.engine != Engine::Local {
             return Ok(None);
         }
-        match Index::at(pinned, self.tenant, self.objects, budget, self.tuning.group_deliveries).await {
+        match Index::at(pinned, self.tenant, self.objects, budget, self.group_deliveries).await {
             Ok(index) => Ok(Some(index)),
             Err(IndexError::Lake(error)) => Err(error.into()),
             Err(IndexError::Unusable(reason)) => {
@@ -100,12 +102,12 @@ impl Survey<'_> {
 
     /// The table at the version that was surveyed.
     pub(crate) fn table(&self) -> &DeltaTable {
-        self.recount.pinned.table()
+        self.counter.pinned.table()
     }
 
     /// That version.
     pub(crate) fn version(&self) -> u64 {
-        self.recount.pinned.version()
+        self.counter.pinned.version()
     }
 
     /// Finds the first delivery of every event that has one on these days.
@@ -119,7 +121,7 @@ impl Survey<'_> {
                 Err(error) => self.is_of_no_use(&error).await,
             }
         }
-        self.recount.first_deliveries(days, &self.deliveries, &self.budget).await
+        self.counter.first_deliveries(days, &self.deliveries, &self.budget).await
     }
 
     /// All deliveries of the events that were delivered more than once and at least once in a span; nothing where only the
