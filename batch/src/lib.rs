@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod nightly;
 mod objects;
 pub mod reconcile;
+pub mod reconciliation;
 pub mod recount;
 pub mod rejects;
 pub mod retention;

@@ -7,7 +7,8 @@ use clap::Args;
 use jiff::civil::Date;
 use reckon_batch::explain::{self, Hour};
 use reckon_batch::nightly::Outcome;
-use reckon_batch::reconcile::{self, Report, Which};
+use reckon_batch::reconcile::Report;
+use reckon_batch::reconciliation::{self, Which};
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
@@ -65,7 +66,7 @@ async fn load(settings: &Settings, tenant: &Tenant, arguments: &Arguments) -> Re
     let which = Which { run_id: arguments.run.clone(), day: arguments.date };
     let mut cells = Vec::new();
     let keep = arguments.format != Format::Text;
-    let loaded = reconcile::load(&settings.clickhouse, &tenant.id, &which, |cell, drift| {
+    let loaded = reconciliation::load(&settings.clickhouse, &tenant.id, &which, |cell, drift| {
         if keep {
             let (cell, drift) = (cell.clone(), drift.clone());
             cells.push(CellRow { tenant: tenant.id.to_string(), run_id: String::new(), cell, drift });

@@ -1,8 +1,8 @@
 //! Why the two layers differ: every delivery's part in the difference, and what is left when all parts are added up.
 //!
-//! Pure, but for [`load`], which reads a finished reconciliation back. A delivery has a [`Fate`] in the speed layer
-//! (accepted, refused for a reason, not yet seen) and was either counted by batch or not, so its contribution to
-//! *speed minus batch* is known:
+//! Pure; [`crate::reconciliation`] reads a finished one back. A delivery has a [`Fate`] in the speed layer (accepted,
+//! refused for a reason, not yet seen) and was either counted by batch or not, so its contribution to *speed minus batch*
+//! is known:
 //!
 //! | speed | batch | contribution | reason |
 //! |---|---|---|---|
@@ -18,21 +18,19 @@
 //! Where the deliveries of an event differ in content, `duplicate` is `conflicting`: counting another one of them changes
 //! sums, and neither layer can know which one is right.
 //!
-//! The same with its amounts for sums; of a property that was not summed then, the amount is `not_counted_then`. Distinct users are sets on both sides: who is in only one of them has a
-//! delivery that tells why, and the sketch's own error is known exactly, because batch builds the same sketch over the
-//! users that speed accepted. So the **residual** must be 0 for every measure of every cell of grain `1d`. Whatever
-//! either layer loses, doubles or alters shows there, and is named.
+//! The same with its amounts for sums; of a property that was not summed then, the amount is `not_counted_then`. Distinct
+//! users are sets on both sides: who is in only one of them has a delivery that tells why, and the sketch's own error is
+//! known exactly, because batch builds the same sketch over the users that speed accepted. So the **residual** must be 0
+//! for every measure of every cell of grain `1d`. Whatever either layer loses, doubles or alters shows there, and is named.
 
 mod evidence;
 mod fate;
-mod load;
 mod plans;
 mod report;
 mod wire;
 
 pub use self::evidence::{Drift, Entry, Evidence, Reasons};
 pub use self::fate::{Counted, Fate, Fates};
-pub use self::load::{Which, load};
 pub use self::plans::{Item, Plans};
 pub use self::report::{CellName, Report, ReportRow, RunFacts, Summary, WorstCell};
 

@@ -5,8 +5,8 @@ use reckon_schemas::ids::TenantId;
 use reckon_schemas::settlement::last_settled_day;
 use reckon_schemas::stores;
 
-use super::{CellName, Drift, Report, RunFacts, Summary};
 use crate::Error;
+use crate::reconcile::{CellName, Drift, Report, RunFacts, Summary};
 use crate::settle::{Store, StoreError};
 
 /// Which reconciliation.
