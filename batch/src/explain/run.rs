@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::slice;
 
 use deltalake::DeltaTable;
 use reckon_schemas::catalog::{Measure, Tenant};
@@ -18,7 +19,7 @@ use crate::lake::Lake;
 use crate::reconcile::{CellName, Drift, Report, RunFacts, Summary};
 use crate::recount::{Named, PinnedLake, counted_properties};
 use crate::retention::Held;
-use crate::settle::Store;
+use crate::settle::{SpeedEvidence, Store};
 
 /// What a run had stored about the cells that are asked about.
 struct Stored {
@@ -53,7 +54,8 @@ pub async fn run(config: &Config, request: &Request) -> Result<Explanation, Erro
         // A run of an older build: whatever speed has read since then, it may not have seen at the time.
         cut = store.speed_progress(&config.topic).await?;
     }
-    let fates = store.evidence(&config.topic, tenant, &span).await?.fates(cut);
+    let fates =
+        SpeedEvidence::read(&store, &config.topic, tenant, slice::from_ref(&span), Grain::Day).await?.into_fates(cut);
     let lake = Lake::open(&config.lake).await?;
     Held::of(&lake.events().await?).await?.check(day, &tenant.time_zone)?;
     let table = lake.events_at(stored.report.lake_version).await?;

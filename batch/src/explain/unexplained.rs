@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::slice;
 use std::time::Duration;
 
 use reckon_schemas::cell::{Rollup, read_amounts};
@@ -17,7 +18,7 @@ use crate::Error;
 use crate::lake::{self, Lake};
 use crate::reconcile::CellName;
 use crate::recount::Named;
-use crate::settle::{CellPart, Evidence, Store};
+use crate::settle::{CellPart, SpeedEvidence, Store};
 
 /// The most cells of a day that are looked into.
 const CELLS_MAX: usize = 20;
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Everything about a day as it is now.
 struct Now {
     progress: BTreeMap<i32, i64>,
-    evidence: Evidence,
+    evidence: SpeedEvidence,
     deliveries: Vec<Named>,
 }
 
@@ -48,7 +49,8 @@ pub(super) async fn unexplained(
             "the archive is behind the speed layer: ask again when it has caught up".to_owned(),
         ));
     }
-    let evidence = store.evidence(&config.topic, &config.tenant, span).await?;
+    let evidence =
+        SpeedEvidence::read(store, &config.topic, &config.tenant, slice::from_ref(span), Grain::KEPT[0]).await?;
     let now = Now { progress, evidence, deliveries: deliveries(&table, &config.tenant, span).await? };
     let mut parts = Vec::new();
     for cell in cells.iter().take(CELLS_MAX) {

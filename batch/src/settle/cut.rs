@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::{DimensionValues, Measures};
-use reckon_schemas::lake::UNREADABLE_TENANT;
-use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::Grain;
 use tokio::time::Instant;
 
-use super::rows::{ExceptionRow, OverflowRow, PlanRow, ProgressRow, SpeedCellRow};
+use super::evidence::SpeedEvidence;
+use super::rows::{SpeedCellRow, offset};
 use super::{Store, StoreError};
-use crate::reconcile::{Fates, Plans};
+use crate::reconcile::Fates;
 use crate::recount::Groups;
 
 const ATTEMPTS: u32 = 20;
@@ -70,7 +68,7 @@ impl SpeedCut {
         deadline: Instant,
     ) -> Result<(), StoreError> {
         loop {
-            let progress = read_progress(store, topic).await?;
+            let progress = store.speed_progress(topic).await?;
             let unread = |(partition, next): (&i32, &i64)| (next - progress.get(partition).unwrap_or(&0)).max(0);
             let unread: i64 = next_offsets.iter().map(unread).sum();
             if unread == 0 {
@@ -92,16 +90,14 @@ impl SpeedCut {
         groups: &mut Groups,
     ) -> Result<Option<Self>, StoreError> {
         let mut cut = Self::default();
-        cut.fates.next_offsets = read_progress(store, topic).await?;
+        let next_offsets = store.speed_progress(topic).await?;
         for span in spans {
-            if !cut.read_cells(store, tenant, span, groups).await? {
+            if !cut.read_cells(store, tenant, span, &next_offsets, groups).await? {
                 return Ok(None);
             }
-            cut.read_refused(store, topic, tenant, span).await?;
-            cut.read_overflowed(store, topic, tenant, span).await?;
         }
-        cut.read_unreadable(store, topic).await?;
-        cut.fates.plans = read_plans(store, topic, tenant).await?;
+        let evidence = SpeedEvidence::read(store, topic, tenant, spans, Grain::Day).await?;
+        cut.fates = evidence.into_fates(next_offsets);
         Ok(Some(cut))
     }
 
@@ -111,6 +107,7 @@ impl SpeedCut {
         store: &Store,
         tenant: &Tenant,
         span: &Range<EventTime>,
+        next_offsets: &BTreeMap<i32, i64>,
         groups: &mut Groups,
     ) -> Result<bool, StoreError> {
         let query = store
@@ -129,10 +126,8 @@ impl SpeedCut {
         let mut consistent = true;
         store
             .read("read the speed layer's cells", query, |row: SpeedCellRow| {
-                let next = self.fates.next_offsets.get(&row.partition).copied().unwrap_or(0);
-                if i64::try_from(row.version).map_or(true, |version| version > next) {
-                    consistent = false;
-                }
+                let next = next_offsets.get(&row.partition).copied().unwrap_or(0);
+                consistent &= offset(row.version)? <= next;
                 // A rollup that is no longer counted has no settled cells to be compared with.
                 let Some(rollup) = groups.rollups().iter().position(|rollup| rollup.name() == row.rollup) else {
                     return Ok(());
@@ -148,113 +143,4 @@ impl SpeedCut {
             .await?;
         Ok(consistent)
     }
-
-    /// What came too late for a finer grain only was counted for the day, which is what is compared.
-    async fn read_refused(
-        &mut self,
-        store: &Store,
-        topic: &str,
-        tenant: &Tenant,
-        span: &Range<EventTime>,
-    ) -> Result<(), StoreError> {
-        let query = store
-            .query(
-                "SELECT partition, offset, reason FROM speed_exceptions FINAL \
-                 WHERE tenant = {tenant:String} AND topic = {topic:String} AND missed = {missed:String} \
-                 AND occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
-                 AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
-            )
-            .param("tenant", tenant.id.as_str())
-            .param("topic", topic)
-            .param("missed", Grain::Day.name())
-            .param("from", span.start.0)
-            .param("to", span.end.0);
-        store.read("read what the speed layer refused", query, |row| self.refuse(row)).await
-    }
-
-    async fn read_overflowed(
-        &mut self,
-        store: &Store,
-        topic: &str,
-        tenant: &Tenant,
-        span: &Range<EventTime>,
-    ) -> Result<(), StoreError> {
-        let query = store
-            .query(
-                "SELECT partition, offset, dimensions FROM speed_overflows FINAL \
-                 WHERE tenant = {tenant:String} AND topic = {topic:String} \
-                 AND occurred_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') \
-                 AND occurred_at < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
-            )
-            .param("tenant", tenant.id.as_str())
-            .param("topic", topic)
-            .param("from", span.start.0)
-            .param("to", span.end.0);
-        // A few combinations of dimensions, each kept once, for up to as many records as there are.
-        let mut known: HashSet<Arc<[String]>> = HashSet::new();
-        let overflowed = &mut self.fates.overflowed;
-        store
-            .read("read what the speed layer counted under __other__", query, |row: OverflowRow| {
-                let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
-                let dimensions = known.get_or_insert_with(row.dimensions.as_slice(), |dimensions| dimensions.into());
-                overflowed.insert((row.partition, offset), Arc::clone(dimensions));
-                Ok(())
-            })
-            .await
-    }
-
-    /// What an older build could not read as an event, batch may be able to.
-    async fn read_unreadable(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
-        let query = store
-            .query(
-                "SELECT partition, offset, reason FROM speed_exceptions FINAL \
-                 WHERE tenant = {tenant:String} AND topic = {topic:String}",
-            )
-            .param("tenant", UNREADABLE_TENANT)
-            .param("topic", topic);
-        store.read("read what the speed layer could not decode", query, |row| self.refuse(row)).await
-    }
-
-    fn refuse(&mut self, row: ExceptionRow) -> Result<(), StoreError> {
-        let reason: Reason = row.reason.parse().map_err(|error| StoreError::Incompatible(format!("{error}")))?;
-        let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
-        self.fates.refused.insert((row.partition, offset), reason);
-        Ok(())
-    }
-}
-
-/// What the speed layer counted a tenant's events by, when.
-pub(super) async fn read_plans(store: &Store, topic: &str, tenant: &Tenant) -> Result<Plans, StoreError> {
-    let query = store
-        .query(
-            "SELECT item, partition, offset, counted FROM speed_plans FINAL \
-             WHERE tenant = {tenant:String} AND topic = {topic:String}",
-        )
-        .param("tenant", tenant.id.as_str())
-        .param("topic", topic);
-    let mut plans = Plans::default();
-    store
-        .read("read what the speed layer counted by", query, |row: PlanRow| {
-            let offset = i64::try_from(row.offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
-            plans.note(row.item, row.partition, offset, row.counted != 0);
-            Ok(())
-        })
-        .await?;
-    Ok(plans)
-}
-
-/// How far the speed layer is in its tables: the first offset of every partition that it has not counted.
-pub(super) async fn read_progress(store: &Store, topic: &str) -> Result<BTreeMap<i32, i64>, StoreError> {
-    let query = store
-        .query("SELECT partition, next_offset FROM speed_progress FINAL WHERE topic = {topic:String}")
-        .param("topic", topic);
-    let mut progress = BTreeMap::new();
-    store
-        .read("read the speed layer's progress", query, |row: ProgressRow| {
-            let next = i64::try_from(row.next_offset).map_err(|error| StoreError::Incompatible(error.to_string()))?;
-            progress.insert(row.partition, next);
-            Ok(())
-        })
-        .await?;
-    Ok(progress)
 }

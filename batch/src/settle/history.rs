@@ -194,6 +194,72 @@ impl Store {
         .await?;
         Ok(users)
     }
+
+    /// The newest run that settled a day.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn run_of_day(&self, tenant: &TenantId, day: Date) -> Result<Option<String>, StoreError> {
+        let query = self
+            .query(
+                "SELECT run_id FROM settlements FINAL WHERE tenant = {tenant:String} \
+                 AND day = toDate32({day:Int32}) ORDER BY settled_at DESC, run_id DESC LIMIT 1",
+            )
+            .param("tenant", tenant.as_str())
+            .param("day", day_number(day));
+        let mut run = None;
+        self.read("find the run of a day", query, |run_id: String| {
+            run = Some(run_id);
+            Ok(())
+        })
+        .await?;
+        Ok(run)
+    }
+
+    /// Hands over the drift that a run found on a day in one rollup, cell by cell, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`], also what the receiver returns.
+    pub(crate) async fn drift_of_day(
+        &self,
+        tenant: &TenantId,
+        run_id: &str,
+        day: Date,
+        rollup: &str,
+        mut receive: impl FnMut(CellName, Drift) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let query = self
+            .query(
+                "SELECT day, rollup, event, dimensions, measure, currency, speed, batch, reasons, residual, \
+                 error_bound FROM drift WHERE tenant = {tenant:String} AND run_id = {run_id:String} \
+                 AND day = toDate32({day:Int32}) AND rollup = {rollup:String}",
+            )
+            .param("tenant", tenant.as_str())
+            .param("run_id", run_id)
+            .param("day", day_number(day))
+            .param("rollup", rollup);
+        self.read("read the drift of a day", query, |row: StoredDriftRow| {
+            let drift = drift_of(&row)?;
+            let day = day_of_number(row.day);
+            receive(CellName { day, rollup: row.rollup, event: row.event, dimensions: row.dimensions }, drift)
+        })
+        .await
+    }
+
+    /// Every version of the lake that a settlement or a backfill was counted from, in order.
+    pub(super) async fn settled_versions(&self) -> Result<Vec<u64>, StoreError> {
+        let query = self.query(
+            "SELECT DISTINCT lake_version FROM (SELECT lake_version FROM settlements UNION ALL \
+             SELECT lake_version FROM backfills) ORDER BY lake_version",
+        );
+        let mut versions = Vec::new();
+        self.read("read which versions of the lake were settled", query, |version: u64| {
+            versions.push(version);
+            Ok(())
+        })
+        .await?;
+        Ok(versions)
+    }
 }
 
 /// A stored row as it was computed.

@@ -5,6 +5,8 @@ use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::Sums;
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
+
 #[derive(Row, Serialize)]
 pub(super) struct CellRow<'a> {
     pub(super) tenant: &'a str,
@@ -130,13 +132,6 @@ pub(super) struct OverflowRow {
     pub(super) dimensions: Vec<String>,
 }
 
-#[derive(Row, Deserialize)]
-pub(super) struct ExceptionRow {
-    pub(super) partition: i32,
-    pub(super) offset: u64,
-    pub(super) reason: String,
-}
-
 #[derive(Row, Serialize)]
 pub(super) struct CutRow<'a> {
     pub(super) tenant: &'a str,
@@ -147,7 +142,7 @@ pub(super) struct CutRow<'a> {
 }
 
 #[derive(Row, Deserialize)]
-pub(super) struct ExceptionGrainRow {
+pub(super) struct ExceptionRow {
     pub(super) partition: i32,
     pub(super) offset: u64,
     pub(super) reason: String,
@@ -162,4 +157,12 @@ pub(super) struct CellPartRow {
     pub(super) version: u64,
     pub(super) count: u64,
     pub(super) money: Sums,
+}
+
+/// An offset, as a column of unsigned numbers holds it.
+///
+/// # Errors
+/// [`StoreError::Incompatible`] if the log cannot have it.
+pub(super) fn offset(offset: u64) -> Result<i64, StoreError> {
+    i64::try_from(offset).map_err(|error| StoreError::Incompatible(error.to_string()))
 }
