@@ -107,6 +107,26 @@ impl Lock {
         Ok(Self { place, term, renewing, lost })
     }
 
+    /// Works under the lock of a tenant: takes it, ends the work if it is lost meanwhile, and gives it back.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`] and as the work; [`crate::Error::Retryable`] if the lock was lost.
+    pub(crate) async fn hold<T, E: From<crate::Error>>(
+        objects: &Objects,
+        tenant: &TenantId,
+        owner: &str,
+        expiry: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let lock = Self::acquire(objects, tenant, owner, expiry).await.map_err(crate::Error::from)?;
+        let done = tokio::select! {
+            done = Box::pin(work) => done,
+            () = lock.lost() => Err(lost(tenant).into()),
+        };
+        lock.release().await;
+        done
+    }
+
     /// Completes when the lock is no longer held: it could not be renewed in time, or somebody took it over.
     pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
@@ -145,6 +165,11 @@ impl Place {
         let extended = Term { expires_at: after(expiry), ..term.clone() };
         self.objects.write(&self.path(), encode(&extended)).await.map(|()| true)
     }
+}
+
+/// What work says that had to end because its lock is gone.
+pub(crate) fn lost(tenant: &TenantId) -> crate::Error {
+    crate::Error::Retryable(format!("the lock on the settlements of tenant {tenant} was lost: try again"))
 }
 
 /// Renews a term at a third of its time, again and again.
@@ -246,5 +271,25 @@ mod tests {
         let lock = Lock::acquire(&objects, &tenant, "owner", short).await.expect("free");
         assert!(objects.create(&numbered_path("locks/acme", 2), encode(&lock.term)).await.expect("written"));
         tokio::time::timeout(Duration::from_secs(5), lock.lost()).await.expect("it notices");
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_its_lock_is_lost_and_gives_it_back_when_it_is_done() {
+        let (_dir, objects, tenant) = scene();
+        let short = Duration::from_millis(300);
+        let taken_over = async {
+            let term = read(&objects, "locks/acme", 1).await?.expect("it is held");
+            assert!(objects.create(&numbered_path("locks/acme", 2), encode(&term)).await?);
+            std::future::pending::<Result<(), crate::Error>>().await
+        };
+        let ended =
+            tokio::time::timeout(Duration::from_secs(5), Lock::hold(&objects, &tenant, "owner", short, taken_over));
+        let error = ended.await.expect("it ends").expect_err("the lock is gone").to_string();
+        assert!(error.contains("acme was lost"), "{error}");
+        tokio::time::sleep(short).await;
+        for number in 0..2 {
+            let done = Lock::hold(&objects, &tenant, "next", LONG, async { Ok::<_, crate::Error>(number) }).await;
+            assert_eq!(done.expect("it was given back"), number);
+        }
     }
 }

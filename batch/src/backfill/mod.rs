@@ -91,23 +91,18 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let tenant = check(config, request)?;
     let objects = Objects::open(&config.lake)?;
-    let backfill =
-        Backfill { config, request, tenant, objects: &objects, store: &Store::new(&config.clickhouse), progress };
-    let stopped = || Err(Error::Retryable("stopped before it was done: run it again".to_owned()));
-    if request.dry_run {
-        return tokio::select! {
+    let store = Store::new(&config.clickhouse);
+    let backfill = Backfill { config, request, tenant, objects: &objects, store: &store, progress };
+    let work = async {
+        tokio::select! {
             outcome = Box::pin(backfill.run()) => outcome,
-            () = shutdown.cancelled() => stopped(),
-        };
-    }
-    let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.tuning.lock_expiry).await?;
-    let outcome = tokio::select! {
-        outcome = Box::pin(backfill.run()) => outcome,
-        () = lock.lost() => Err(Error::Retryable("the lock was lost: try again".to_owned())),
-        () = shutdown.cancelled() => stopped(),
+            () = shutdown.cancelled() => Err(Error::Retryable("stopped before it was done: run it again".to_owned())),
+        }
     };
-    lock.release().await;
-    outcome
+    if request.dry_run {
+        return work.await;
+    }
+    Lock::hold(&objects, &tenant.id, &config.owner, config.tuning.lock_expiry, work).await
 }
 
 fn check<'a>(config: &'a Config, request: &Request) -> Result<&'a Tenant, Error> {

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::period::Period;
 use reckon_schemas::settlement::State;
-use reckon_schemas::time::EventTime;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use super::{Config, Error};
 use crate::lock::Lock;
 use crate::manifest::{self, Action, Reopened};
 use crate::objects::Objects;
-use crate::settle::{PeriodDay, PeriodEntry, Store};
+use crate::settle::{PeriodDay, PeriodEntry, Store, after_all};
 
 /// A reopening that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,14 +52,8 @@ pub async fn reopen(
         return Err(crate::Error::Config("a reopening needs a name and a reason".to_owned()).into());
     }
     let objects = Objects::open(&config.lake)?;
-    let lock = Lock::acquire(&objects, tenant, &config.owner, config.lock_expiry).await?;
-    let work = Box::pin(reopen_locked(config, &objects, tenant, period, (signed_by, reason), now));
-    let reopened = tokio::select! {
-        reopened = work => reopened,
-        () = lock.lost() => Err(crate::Error::Retryable("the lock was lost: try again".to_owned()).into()),
-    };
-    lock.release().await;
-    reopened
+    let work = reopen_locked(config, &objects, tenant, period, (signed_by, reason), now);
+    Lock::hold(&objects, tenant, &config.owner, config.lock_expiry, work).await
 }
 
 async fn reopen_locked(
@@ -84,8 +77,9 @@ async fn reopen_locked(
     }
     let former = store.former_states(tenant, period, closing.generation).await?;
     let days = store.settled_between(tenant, period.first_day(), period.last_day()).await?;
-    let latest = days.iter().map(|day| day.settled_at.plus_micros(1)).max();
-    let at = EventTime::from_timestamp(now).max(latest.unwrap_or(EventTime::MIN));
+    // Later than the days of the period, and no others: a reopening writes only those, and is no run that could have to be
+    // the newest of all.
+    let at = after_all(now, days.iter().map(|day| day.settled_at));
     let generation = closing.generation + 1;
     let opened: Vec<PeriodDay> = days
         .into_iter()

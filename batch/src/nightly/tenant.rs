@@ -20,7 +20,7 @@ use crate::objects::Objects;
 use crate::reconcile::{CellName, RunFacts, Summary};
 use crate::recount::{Contradiction, Groups};
 use crate::retention::Held;
-use crate::settle::{ChunkRows, Conflict, Previous, RunStamp, Settlement, SpeedCut, Store};
+use crate::settle::{ChunkRows, Conflict, Previous, RunStamp, Settlement, SpeedCut, Store, after_all};
 
 /// Everything that one tenant's settlement needs.
 pub(super) struct Settling<'a> {
@@ -172,9 +172,7 @@ impl<'a> Settling<'a> {
     async fn make_visible(&self, counting: &Counting<'_>, run: Run) -> Result<Option<Report>, Error> {
         self.progress.stage("settle", None);
         let settled = counting.settled;
-        // Of two settlements of a day the later one counts, also where a clock went back in between.
-        let latest = settled.values().map(|previous| previous.settled_at.plus_micros(1)).max();
-        let settled_at = EventTime::from_timestamp(self.request.now).max(latest.unwrap_or(EventTime::MIN));
+        let settled_at = after_all(self.request.now, settled.values().map(|previous| previous.settled_at));
         let (version, run_id) = (counting.survey.version(), run.id.to_string());
         self.store.write_conflicts(&self.tenant.id, &run_id, run.conflicts.values()).await?;
         self.store.write_cut(&self.tenant.id, &run_id, self.topic, &counting.cut.fates.next_offsets).await?;

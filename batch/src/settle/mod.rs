@@ -34,12 +34,22 @@ pub(crate) use self::periods::{ClosedPeriod, PeriodDay, PeriodEntry};
 pub(crate) use self::store::Store;
 pub(crate) use self::write::{ChunkRows, DayCell, RunStamp, Settlement};
 
+use jiff::Timestamp;
+use reckon_schemas::time::EventTime;
+
 /// The versions of the lake that settlements were counted from, whichever tenant's: whoever reproduces one reads its version.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
 pub async fn settled_versions(clickhouse: &reckon_schemas::stores::ClickHouse) -> Result<Vec<u64>, StoreError> {
     Store::new(clickhouse).settled_versions().await
+}
+
+/// Now, or as soon after it as is later than all that is known. Of two rows of a day the later one counts, and of a
+/// tenant's runs the latest is the newest: also where a clock went back in between.
+pub(crate) fn after_all(now: Timestamp, known: impl IntoIterator<Item = EventTime>) -> EventTime {
+    let latest = known.into_iter().max().map_or(EventTime::MIN, |latest| latest.plus_micros(1));
+    EventTime::from_timestamp(now).max(latest)
 }
 
 /// Why ClickHouse did not do as asked.
@@ -59,4 +69,17 @@ pub enum StoreError {
     /// The speed layer kept writing to the days in question: try again later.
     #[error("the speed layer was still changing cells of the days to be settled, {0} times in a row")]
     Moving(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_later_than_all_that_is_known_whatever_the_clock_says() {
+        let now = Timestamp::from_microsecond(1_000).expect("in range");
+        assert_eq!(after_all(now, []), EventTime(1_000));
+        assert_eq!(after_all(now, [EventTime(10), EventTime(998)]), EventTime(1_000));
+        assert_eq!(after_all(now, [EventTime(5_000), EventTime(1_000)]), EventTime(5_001));
+    }
 }
