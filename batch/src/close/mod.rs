@@ -41,7 +41,7 @@ use crate::manifest::{self, Action, Closed, DayContent};
 use crate::objects::Objects;
 use crate::recount::PinnedLake;
 use crate::retention::Held;
-use crate::settle::{PeriodDay, PeriodEntry, Store, empty_day_hash};
+use crate::settle::{PeriodDay, PeriodEntry, Store, after_all, empty_day_hash};
 
 /// What closing works on.
 #[derive(Clone, Debug)]
@@ -113,25 +113,28 @@ pub async fn close(config: &Config, request: &Request) -> Result<Closing, Error>
         return Err(crate::Error::Config("a close needs the name of who signs it".to_owned()).into());
     }
     let objects = Objects::open(&config.lake)?;
-    let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.lock_expiry).await?;
-    let closed = tokio::select! {
-        closed = Box::pin(close_locked(config, request, tenant, &objects)) => closed,
-        () = lock.lost() => Err(crate::Error::Retryable("the lock was lost: try again".to_owned()).into()),
+    let work = async {
+        let store = Store::new(&config.clickhouse);
+        let ready = look(config, request, tenant, &store).await?;
+        sign(request, tenant, &store, &objects, ready).await
     };
-    lock.release().await;
-    closed
+    Lock::hold(&objects, &tenant.id, &config.owner, config.lock_expiry, work).await
 }
 
-async fn close_locked(
-    config: &Config,
-    request: &Request,
-    tenant: &Tenant,
-    objects: &Objects,
-) -> Result<Closing, Error> {
-    let store = Store::new(&config.clickhouse);
+/// A period that can be closed, and what it is closed on.
+struct Ready {
+    settled: Vec<PeriodDay>,
+    checklist: Checklist,
+    lake_version: u64,
+    offsets: BTreeMap<i32, i64>,
+    /// Later than all that is settled.
+    closed_at: EventTime,
+}
+
+/// Goes through the checklist.
+async fn look(config: &Config, request: &Request, tenant: &Tenant, store: &Store) -> Result<Ready, Error> {
     let period = request.period;
-    let (first, last) = (period.first_day(), period.last_day());
-    let settled = store.settled_between(&tenant.id, first, last).await?;
+    let settled = store.settled_between(&tenant.id, period.first_day(), period.last_day()).await?;
     if !settled.is_empty() && settled.iter().all(|day| day.state == State::Closed) {
         return Err(Error::AlreadyClosed(format!("{period} of tenant {} is closed", tenant.id)));
     }
@@ -145,13 +148,12 @@ async fn close_locked(
         deliveries.insert(day.day, day.deliveries);
     }
     let (conflicts, ledger_breaks) = store.open_issues(&tenant.id, period).await?;
-    let first_known = known.keys().next().copied();
     let checklist = Checklist::draw(&checklist::Facts {
         period,
         zone: &tenant.time_zone,
         now: EventTime::from_timestamp(request.now),
         settle_after: config.settle_after,
-        first_known,
+        first_known: known.keys().next().copied(),
         settled: &settled,
         deliveries: &deliveries,
         conflicts,
@@ -160,12 +162,25 @@ async fn close_locked(
     if !checklist.allows(request.accept.is_some()) {
         return Err(Error::Open(Box::new(checklist)));
     }
-    let offsets = lake::progress(&table, &config.topic).await?;
-    // Of two rows of a day the one with the higher generation counts, and within one the later: also where a clock went
-    // back in between.
-    let latest = known.values().map(|day| day.settled_at.plus_micros(1)).max();
-    let closed_at = EventTime::from_timestamp(request.now).max(latest.unwrap_or(EventTime::MIN));
-    let run_id = Uuid::now_v7();
+    Ok(Ready {
+        settled,
+        checklist,
+        lake_version: pinned.version(),
+        offsets: lake::progress(&table, &config.topic).await?,
+        closed_at: after_all(request.now, known.values().map(|day| day.settled_at)),
+    })
+}
+
+/// Writes down what is closed and who signed it, then the days that close it.
+async fn sign(
+    request: &Request,
+    tenant: &Tenant,
+    store: &Store,
+    objects: &Objects,
+    ready: Ready,
+) -> Result<Closing, Error> {
+    let Ready { settled, checklist, lake_version, offsets, closed_at } = ready;
+    let (period, run_id) = (request.period, Uuid::now_v7());
     let days = closed_days(tenant, period, &settled, closed_at, run_id);
     let generation = days.first().map_or(1, |day| day.generation);
     let content_hash = period_hash(&tenant.id, period, &days);
@@ -175,7 +190,7 @@ async fn close_locked(
         generation,
         signed_by: request.signed_by.clone(),
         accepted: accepted.to_owned(),
-        lake_version: pinned.version(),
+        lake_version,
         offsets: manifest::next_offsets(&offsets),
         content_hash: content_hash.clone(),
         days: days.iter().map(content_of).collect(),
@@ -190,7 +205,7 @@ async fn close_locked(
         at: closed_at,
         signed_by: &request.signed_by,
         reason: accepted,
-        lake_version: pinned.version(),
+        lake_version,
         next_offsets: &offsets,
         deliveries,
         content_hash: &content_hash,

@@ -12,11 +12,13 @@ mod conflicts;
 mod due;
 mod tenant;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deltalake::DeltaTable;
 use jiff::civil::Date;
-use reckon_schemas::catalog::Catalog;
+use reckon_schemas::catalog::{Catalog, Tenant};
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use serde::{Deserialize, Serialize};
@@ -34,7 +36,7 @@ use crate::close::adjust::Books;
 use crate::cluster::Engine;
 use crate::count::Surveyor;
 use crate::lake::{Lake, blame};
-use crate::lock::Lock;
+use crate::lock::{Lock, lost};
 use crate::objects::Objects;
 use crate::settle::Store;
 
@@ -212,15 +214,43 @@ async fn settle(
     let speed_deadline = Instant::now() + config.tuning.speed_wait;
     let store = Store::new(&config.clickhouse);
     let objects = Objects::open(&config.lake)?;
+    let (config, request) = (&config, &request);
+    let night = Night { config, request, archive, log_end, events, speed_deadline, store, objects, progress };
     let mut outcome = Outcome::default();
     for tenant in tenants {
         release(held).await;
-        let lock = Lock::acquire(&objects, &tenant.id, &config.owner, config.tuning.lock_expiry).await?;
+        let lock = Lock::acquire(&night.objects, &tenant.id, &config.owner, config.tuning.lock_expiry).await?;
         let lock = held.insert(lock);
+        tokio::select! {
+            settled = Box::pin(night.settle(tenant, &mut outcome)) => settled?,
+            () = lock.lost() => return Err(lost(&tenant.id)),
+        }
+    }
+    Ok(outcome)
+}
+
+/// What all tenants have in common: the log's end, the lake as the archive left it there, the stores.
+struct Night<'a> {
+    config: &'a Config,
+    request: &'a Request,
+    archive: Archive<'a>,
+    log_end: BTreeMap<i32, i64>,
+    events: DeltaTable,
+    speed_deadline: Instant,
+    store: Store,
+    objects: Objects,
+    progress: &'a dyn Progress,
+}
+
+impl Night<'_> {
+    /// Posts what came for a tenant's closed periods and settles what is due.
+    async fn settle(&self, tenant: &Tenant, outcome: &mut Outcome) -> Result<(), Error> {
+        let Self { config, request, store, objects, progress, .. } = self;
+        let topic = config.kafka.topics.events.as_str();
         let surveyor = Surveyor {
             tenant,
             engine: &config.engine,
-            objects: &objects,
+            objects,
             memory_bytes: config.tuning.memory_bytes,
             group_deliveries: config.tuning.group_deliveries,
             full: request.full,
@@ -228,29 +258,25 @@ async fn settle(
         };
         let settling = Settling {
             tenant,
-            request: &request,
+            request,
             tuning: &config.tuning,
             surveyor: &surveyor,
-            topic: &config.kafka.topics.events,
-            archive: &archive,
-            log_end: &log_end,
-            speed_deadline,
-            store: &store,
-            objects: &objects,
-            progress,
+            topic,
+            archive: &self.archive,
+            log_end: &self.log_end,
+            speed_deadline: self.speed_deadline,
+            store,
+            objects,
+            progress: *progress,
         };
-        let topic = &config.kafka.topics.events;
-        let books = Books { tenant, topic, store: &store, objects: &objects, now: request.now };
+        let books = Books { tenant, topic, store, objects, now: request.now };
         let work = async {
             progress.stage("survey", None);
-            let survey = surveyor.survey(&events).await?;
+            let survey = surveyor.survey(&self.events).await?;
             outcome.posted.extend(books.post(&survey).await?);
             settling.run(survey).await
         };
-        let settled = tokio::select! {
-            settled = Box::pin(blame(work, &events, &tenant.id)) => settled?,
-            () = lock.lost() => return Err(Error::Retryable(format!("the lock on tenant {} was lost", tenant.id))),
-        };
+        let settled = blame(work, &self.events, &tenant.id).await?;
         outcome.read += surveyor.reading.so_far();
         if request.full || request.date.is_some() {
             outcome.expired.extend(ExpiredDays::of(&tenant.id, &settled.expired));
@@ -262,6 +288,6 @@ async fn settle(
             );
             outcome.reports.push(report);
         }
+        Ok(())
     }
-    Ok(outcome)
 }

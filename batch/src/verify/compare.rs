@@ -20,7 +20,6 @@ type UsersKey = (String, String, Vec<String>, Date);
 
 /// The days' cells, recounted, by name.
 pub(super) struct Expected<'a> {
-    recounted: &'a Recounted,
     cells: HashMap<Key, &'a Cell>,
     users: HashMap<UsersKey, (u64, u128)>,
 }
@@ -43,7 +42,7 @@ impl<'a> Expected<'a> {
             *keys += 1;
             *folded ^= key;
         }
-        Self { recounted, cells: cells.collect(), users }
+        Self { cells: cells.collect(), users }
     }
 
     /// Compares with what a run has stored for the days between two, but for those that it counted `elsewhere`.
@@ -117,11 +116,6 @@ impl<'a> Expected<'a> {
         let (keys, folded) = self.users.remove(&key).unwrap_or_default();
         let text = |keys: u64, folded: u128| format!("{keys} users, folded {folded:032x}");
         found.expect("users", users_place(&key), &text(stored.keys, stored.folded), &text(keys, folded));
-    }
-
-    /// The recount that this is of.
-    pub(super) fn recounted(&self) -> &'a Recounted {
-        self.recounted
     }
 }
 

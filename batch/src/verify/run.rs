@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice::from_ref;
 
+use deltalake::DeltaTable;
 use jiff::civil::Date;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 
 use super::compare::Expected;
-use super::recount::recount;
+use super::recount::{Recounted, recount};
 use super::{Config, Finding, Verification, tops};
 use crate::Error;
 use crate::cluster::Engine;
@@ -94,17 +95,7 @@ async fn verify_count(
         Error::Broken(format!("version {} of the lake, which the run counted: {error}", counted.lake_version))
     })?;
     let held = Held::of(&opened.events().await?).await?;
-    // What has expired may be gone, or not yet.
-    let kept = |file: &&LakeFile| date_of(&file.path).is_none_or(|date| held.since.is_none_or(|since| date >= since));
-    for file in counted.files.iter().filter(kept) {
-        let expected = format!("{} bytes, SHA-256 {}", file.bytes, file.sha256);
-        let stored = match manifest::checksum(&table, &file.path).await {
-            Ok((bytes, sha256)) => format!("{bytes} bytes, SHA-256 {sha256}"),
-            Err(error) => error.to_string(),
-        };
-        found.expect("file", file.path.as_str(), &stored, &expected);
-        found.files += 1;
-    }
+    verify_files(&table, counted, held, found).await;
     if !found.is_good() {
         // What is counted from files that were changed says nothing about the numbers.
         return Ok(());
@@ -114,38 +105,57 @@ async fn verify_count(
     // A cluster counts all of a tenant's rollups.
     let engine = if run.rollup.is_some() { &Engine::Local } else { &config.engine };
     let counter = Counter::since(engine, &table, &configuration, held.since).await?;
-    let deliveries = counter.deliveries_by_day().await?;
     if run.days.is_empty() {
         let (stored, expected) = ("nothing: the run was cut short before".to_owned(), "settlements".to_owned());
         found.find(Finding { what: "settlement", place: run.run_id.to_owned(), stored, expected });
         return Ok(());
     }
-    let rollups = run.rollup.map_or_else(|| configuration.counted_rollups(), |rollup| vec![rollup.clone()]);
-    let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
     let zone = &configuration.time_zone;
-    let (days, expired): (Vec<Date>, Vec<Date>) = published.keys().copied().partition(|day| held.holds(*day, zone));
+    let published = counted.days.iter().map(|day| day.day).collect::<BTreeSet<_>>();
+    let (days, expired): (Vec<Date>, Vec<Date>) = published.into_iter().partition(|day| held.holds(*day, zone));
     found.expired_days = expired.len() as u64;
+    let rollups = run.rollup.map_or_else(|| configuration.counted_rollups(), |rollup| vec![rollup.clone()]);
+    let deliveries = counter.deliveries_by_day().await?;
     let budget = Budget::new(config.tuning.memory_bytes);
     for days in pieces(&days, &deliveries, config.tuning.chunk_deliveries) {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { continue };
         let recounted = recount(&counter, rollups.clone(), days, &deliveries, &budget).await?;
-        let expected = Expected::new(&recounted);
-        for day in &expected.recounted().settlements {
-            let (place, hash) = (format!("{} content", day.day), day.content_hash.as_str());
-            found.days += 1;
-            found.expect("manifest", place.as_str(), published.get(&day.day).copied().unwrap_or("nothing"), hash);
-            match run.days.get(&day.day) {
-                None => found.expect("settlement", place, "nothing", hash),
-                Some((stored, anchor)) => {
-                    found.expect("settlement", place, stored, hash);
-                    found.expect("manifest", format!("{} hash", day.day), &run.link.hash, anchor);
-                }
-            }
-        }
-        expected.compare(store, run.run_id, (*first, *last), elsewhere, found).await?;
+        verify_days(run, counted, &recounted, found);
+        Expected::new(&recounted).compare(store, run.run_id, (*first, *last), elsewhere, found).await?;
         if run.rollup.is_none() {
             tops::compare(store, run.run_id, &recounted, found).await?;
         }
     }
     Ok(())
+}
+
+/// Whether the lake's files are still those that were counted. What has expired may be gone, or not yet.
+async fn verify_files(table: &DeltaTable, counted: &Counted, held: Held, found: &mut Verification) {
+    let kept = |file: &&LakeFile| date_of(&file.path).is_none_or(|date| held.since.is_none_or(|since| date >= since));
+    for file in counted.files.iter().filter(kept) {
+        let expected = format!("{} bytes, SHA-256 {}", file.bytes, file.sha256);
+        let stored = match manifest::checksum(table, &file.path).await {
+            Ok((bytes, sha256)) => format!("{bytes} bytes, SHA-256 {sha256}"),
+            Err(error) => error.to_string(),
+        };
+        found.expect("file", file.path.as_str(), &stored, &expected);
+        found.files += 1;
+    }
+}
+
+/// Whether the days have the content that the manifest and the settlements' rows say.
+fn verify_days(run: &Published<'_>, counted: &Counted, recounted: &Recounted, found: &mut Verification) {
+    let published: BTreeMap<Date, &str> = counted.days.iter().map(|day| (day.day, day.content_hash.as_str())).collect();
+    for day in &recounted.settlements {
+        let (place, hash) = (format!("{} content", day.day), day.content_hash.as_str());
+        found.days += 1;
+        found.expect("manifest", place.as_str(), published.get(&day.day).copied().unwrap_or("nothing"), hash);
+        match run.days.get(&day.day) {
+            None => found.expect("settlement", place, "nothing", hash),
+            Some((stored, anchor)) => {
+                found.expect("settlement", place, stored, hash);
+                found.expect("manifest", format!("{} hash", day.day), &run.link.hash, anchor);
+            }
+        }
+    }
 }
