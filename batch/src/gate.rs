@@ -99,15 +99,7 @@ mod tests {
 
     #[test]
     fn a_day_is_final_when_it_and_all_before_it_are_settled() {
-        let tenant = Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: Zone::UTC,
-            rollups: Vec::new(),
-            metrics: Vec::new(),
-            keys: Vec::new(),
-            dimension_values_max: 1,
-            events_per_second_max: None,
-        };
+        let tenant = Tenant::new("acme".parse().expect("valid"), Zone::UTC);
         let (first, last) = (Some(date(2026, 3, 2)), Some(date(2026, 3, 9)));
         let ask = |day: Date, known| judge(&tenant, day, first, last, known);
         let inside = ask(date(2026, 3, 9), Some(settled(date(2026, 3, 9))));

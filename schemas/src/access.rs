@@ -209,15 +209,7 @@ mod tests {
     }
 
     fn tenant(id: &str, keys: Vec<AccessKey>) -> Tenant {
-        Tenant {
-            id: id.parse().expect("valid"),
-            time_zone: crate::time::Zone::UTC,
-            rollups: vec![],
-            metrics: vec![],
-            keys,
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        }
+        Tenant { keys, ..Tenant::new(id.parse().expect("valid"), crate::time::Zone::UTC) }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The catalog: which tenants there are, in which zone their days begin, what is counted for them, who may ask.
 
+mod metric;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::access::AccessKey;
 use crate::cell::Rollup;
 use crate::ids::TenantId;
-use crate::money::Currency;
 use crate::sums::{InvalidUnit, Unit};
 use crate::time::Zone;
+
+pub use self::metric::{Measure, Metric, TOP_LIMIT_MAX};
 
 /// Every tenant, by its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,50 +47,6 @@ pub struct Tenant {
     #[serde(default)]
     pub events_per_second_max: Option<u32>,
 }
-
-/// A number with a name: one measure of one kind of event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Metric {
-    /// The name it is asked for by.
-    pub name: String,
-    /// The name of the events that count. For active users also [`Metric::ANY_EVENT`]: all of them.
-    pub event: String,
-    /// What is counted of them.
-    pub measure: Measure,
-    /// For money: in which currency.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<Currency>,
-    /// For sums and the most frequent values: of which property.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub property: Option<String>,
-    /// For the most frequent values: how many; 10 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-}
-
-/// What can be counted of a set of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// How many there are.
-    Count,
-    /// The sum of their money in one currency.
-    Money,
-    /// The sum of a numeric property.
-    Sum,
-    /// How many distinct users they have.
-    Users,
-    /// How many distinct users they have had in the last five minutes.
-    ActiveUsers,
-    /// The most frequent values of a property that has too many to group by.
-    Top,
-}
-
-/// The most values that a metric may list.
-pub const TOP_LIMIT_MAX: usize = 100;
-/// How many values a metric lists that does not say.
-const TOP_LIMIT: usize = 10;
 
 /// No tenant of that name is in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,60 +133,23 @@ impl Catalog {
     }
 }
 
-impl Metric {
-    /// What stands for every event.
-    pub const ANY_EVENT: &'static str = "*";
-
-    /// How many values it lists at most.
-    #[must_use]
-    pub fn top_limit(&self) -> usize {
-        self.limit.unwrap_or(TOP_LIMIT)
-    }
-
-    /// What its sums are in; `None` if it is no sum.
-    #[must_use]
-    pub fn unit(&self) -> Option<Unit> {
-        match self.measure {
-            Measure::Money => self.currency.map(Unit::Currency),
-            Measure::Sum => self.property.as_deref().and_then(|name| Unit::property(name).ok()),
-            Measure::Count | Measure::Users | Measure::ActiveUsers | Measure::Top => None,
-        }
-    }
-}
-
-impl Metric {
-    fn check(&self, tenant: &TenantId) -> Result<(), InvalidCatalog> {
-        let name = || (tenant.clone(), self.name.clone());
-        let refuse = |problem: fn(TenantId, String) -> InvalidCatalog| {
-            let (tenant, metric) = name();
-            Err(problem(tenant, metric))
-        };
-        if (self.measure == Measure::Money) != self.currency.is_some() {
-            return refuse(InvalidCatalog::Currency);
-        }
-        if matches!(self.measure, Measure::Sum | Measure::Top) != self.property.is_some() {
-            return refuse(InvalidCatalog::Property);
-        }
-        let is_top = self.measure == Measure::Top;
-        if self.limit.is_some_and(|limit| !is_top || !(1..=TOP_LIMIT_MAX).contains(&limit)) {
-            return refuse(InvalidCatalog::Limit);
-        }
-        if self.event == Self::ANY_EVENT && self.measure != Measure::ActiveUsers {
-            return refuse(InvalidCatalog::AnyEvent);
-        }
-        match self.property.as_deref().map(Unit::property) {
-            Some(Err(error)) => {
-                let (tenant, metric) = name();
-                Err(InvalidCatalog::Unit(tenant, metric, error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl Tenant {
     /// How many values of a dimension are told apart unless the catalog says otherwise.
     pub const DIMENSION_VALUES_MAX: usize = 1000;
+
+    /// A tenant of whom nothing is known but its name and where its days begin.
+    #[must_use]
+    pub fn new(id: TenantId, time_zone: Zone) -> Self {
+        Self {
+            id,
+            time_zone,
+            rollups: Vec::new(),
+            metrics: Vec::new(),
+            keys: Vec::new(),
+            dimension_values_max: Self::DIMENSION_VALUES_MAX,
+            events_per_second_max: None,
+        }
+    }
 
     /// Every rollup that is counted, `total` first.
     #[must_use]
@@ -318,15 +240,7 @@ mod tests {
     use super::*;
 
     fn tenant(id: &str, keys: Vec<AccessKey>) -> Tenant {
-        Tenant {
-            id: id.parse().expect("valid"),
-            time_zone: Zone::UTC,
-            rollups: vec![],
-            metrics: vec![],
-            keys,
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        }
+        Tenant { keys, ..Tenant::new(id.parse().expect("valid"), Zone::UTC) }
     }
 
     #[test]
@@ -348,12 +262,9 @@ mod tests {
     #[test]
     fn a_metric_says_what_its_measure_needs_and_no_more() {
         let metric = |measure, property: Option<&str>| Metric {
-            name: "m".to_owned(),
-            event: "buy".to_owned(),
             measure,
-            currency: None,
             property: property.map(str::to_owned),
-            limit: None,
+            ..Metric::count("m", "buy")
         };
         let check = |metric| Catalog { tenants: vec![Tenant { metrics: vec![metric], ..tenant("a", vec![]) }] }.check();
         assert!(check(metric(Measure::Sum, Some("quantity"))).is_ok());

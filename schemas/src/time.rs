@@ -2,13 +2,30 @@
 
 use std::fmt;
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan, Unit};
 use serde::{Deserialize, Serialize};
 
 /// Microseconds in one second.
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
+/// Microseconds in one day of universal time.
+pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+
+/// The day that days are counted from.
+const EPOCH: Date = date(1970, 1, 1);
+
+/// Days since 1970-01-01: how ClickHouse's `Date32`, Parquet and Delta keep a day.
+#[must_use]
+pub fn day_number(day: Date) -> i32 {
+    day.since((Unit::Day, EPOCH)).map_or(0, |span| span.get_days())
+}
+
+/// The day so many days after 1970-01-01; the first or last of the calendar if it lies beyond.
+#[must_use]
+pub fn day_of_number(number: i32) -> Date {
+    EPOCH.saturating_add(i64::from(number).days())
+}
 
 /// An instant of event time: microseconds since 1970-01-01T00:00:00Z, negative before it.
 ///
@@ -39,6 +56,12 @@ impl EventTime {
     #[must_use]
     pub fn to_timestamp(self) -> Timestamp {
         Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    }
+
+    /// The number of the day of universal time that it lies on, see [`day_number`]: what rows of the lake are filed under.
+    #[must_use]
+    pub fn utc_day_number(self) -> i32 {
+        i32::try_from(self.0.div_euclid(MICROS_PER_DAY)).expect("64 bits of microseconds are 107 million days")
     }
 
     /// This instant moved by a number of microseconds, saturating.
@@ -91,21 +114,15 @@ impl Zone {
 
     /// The date and time that a clock in this zone shows at an instant.
     #[must_use]
-    pub fn shown(&self, at: EventTime) -> DateTime {
+    pub fn shown_at(&self, at: EventTime) -> DateTime {
         self.0.to_datetime(at.to_timestamp())
     }
 
     /// The same without the date: `09:30`.
     #[must_use]
     pub fn time_of_day(&self, at: EventTime) -> String {
-        let time = self.shown(at).time();
+        let time = self.shown_at(at).time();
         format!("{:02}:{:02}", time.hour(), time.minute())
-    }
-
-    /// The date and time that a clock in this zone shows at an instant.
-    #[must_use]
-    pub fn shown_at(&self, at: EventTime) -> DateTime {
-        self.0.to_datetime(at.to_timestamp())
     }
 
     /// The instant at which a clock in this zone shows a date and time; of an hour that a clock change repeats, the
@@ -159,6 +176,17 @@ mod tests {
         assert_eq!(EventTime::from_timestamp(at), EventTime(-1));
         let at = Timestamp::from_nanosecond(1_999).expect("in range");
         assert_eq!(EventTime::from_timestamp(at), EventTime(1));
+    }
+
+    #[test]
+    fn days_are_numbers_and_back() {
+        for (day, number) in [(date(1970, 1, 1), 0), (date(1969, 12, 31), -1), (date(2026, 3, 1), 20_513)] {
+            assert_eq!((day_number(day), day_of_number(number)), (number, day));
+            assert_eq!(Zone::UTC.day_start(day).utc_day_number(), number);
+            assert_eq!(Zone::UTC.day_end(day).plus_micros(-1).utc_day_number(), number);
+        }
+        assert_eq!(EventTime(i64::MAX).utc_day_number(), 106_751_991);
+        assert_eq!((day_of_number(i32::MIN), day_of_number(i32::MAX)), (Date::MIN, Date::MAX));
     }
 
     #[test]

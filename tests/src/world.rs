@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::access::{NewKey, Scope};
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::kafka::Topics;
 use reckon_schemas::stores;
 use reckon_schemas::time::Zone;
@@ -258,30 +258,16 @@ impl World {
 }
 
 fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
-    let metric = |name: &str, measure: Measure| -> Result<Metric> {
-        let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric {
-            name: name.to_owned(),
-            event: "purchase".to_owned(),
-            measure,
-            currency,
-            property: None,
-            limit: None,
-        })
-    };
     Ok(Tenant {
-        id: id.parse()?,
-        time_zone: Zone::parse("America/New_York")?,
         rollups: vec!["department".parse()?, "store".parse()?],
         metrics: vec![
-            metric("revenue", Measure::Money)?,
-            metric("purchases", Measure::Count)?,
-            metric("households", Measure::Users)?,
-            Metric { property: Some("store".to_owned()), limit: Some(3), ..metric("stores", Measure::Top)? },
+            Metric::money("revenue", "purchase", "USD".parse()?),
+            Metric::count("purchases", "purchase"),
+            Metric::users("households", "purchase"),
+            Metric { limit: Some(3), ..Metric::top("stores", "purchase", "store") },
         ],
         keys,
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
+        ..Tenant::new(id.parse()?, Zone::parse("America/New_York")?)
     })
 }
 

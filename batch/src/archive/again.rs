@@ -103,7 +103,7 @@ struct Filed {
 impl Filed {
     fn of(file: &Add) -> Result<Self, Error> {
         let value = |name: &str| file.partition_values.get(name).cloned().flatten();
-        let day = |date: &str| Some(crate::settle::day_number(date.parse().ok()?));
+        let day = |date: &str| Some(reckon_schemas::time::day_number(date.parse().ok()?));
         let filed = value("tenant").zip(value("event_date").as_deref().and_then(day));
         let (tenant, event_date) =
             filed.ok_or_else(|| Error::Broken(format!("{} is filed under no tenant and date", file.path)))?;

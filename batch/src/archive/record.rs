@@ -3,7 +3,7 @@
 use rdkafka::Message;
 use rdkafka::message::Headers;
 use reckon_schemas::kafka::TRACEPARENT_HEADER;
-use reckon_schemas::time::{EventTime, MICROS_PER_SECOND};
+use reckon_schemas::time::EventTime;
 
 /// How much of an unreadable record is kept.
 pub(crate) const RAW_BYTES_MAX: usize = 1024 * 1024;
@@ -40,12 +40,6 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The UTC date of an instant, in days since 1970: what `event_date` holds.
-pub(crate) fn utc_date(at: EventTime) -> i32 {
-    const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-    i32::try_from(at.0.div_euclid(MICROS_PER_DAY)).expect("64 bits of microseconds are 107 million days")
-}
-
 /// What is kept of a record that cannot be read: its bytes, cut where they are too many, and the problem, which then
 /// says so.
 pub(crate) fn unreadable(payload: Option<&[u8]>, problem: &str) -> (Vec<u8>, String) {
@@ -67,15 +61,6 @@ fn in_calendar(at: EventTime) -> EventTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_floored_also_before_1970() {
-        assert_eq!(utc_date(EventTime(0)), 0);
-        assert_eq!(utc_date(EventTime(-1)), -1);
-        assert_eq!(utc_date(EventTime(86_400_000_000 - 1)), 0);
-        assert_eq!(utc_date(EventTime(86_400_000_000)), 1);
-        assert_eq!(utc_date(EventTime(i64::MAX)), 106_751_991);
-    }
 
     #[test]
     fn raw_bytes_are_cut_and_the_cut_is_noted() {

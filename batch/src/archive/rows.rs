@@ -8,7 +8,7 @@ use arrow::array::{
 use reckon_schemas::lake::Column;
 use reckon_schemas::time::EventTime;
 
-use super::record::{Record, utc_date};
+use super::record::Record;
 use crate::lake::arrow_schema;
 
 /// Rows of one table.
@@ -55,7 +55,7 @@ impl Place {
     /// Files a record under a tenant and the UTC date of `dated`.
     pub(crate) fn push(&mut self, tenant: &str, dated: EventTime, record: &Record<'_>) {
         self.tenant.append_value(tenant);
-        self.event_date.append_value(utc_date(dated));
+        self.event_date.append_value(dated.utc_day_number());
         self.partition.append_value(record.partition);
         self.offset.append_value(record.offset);
         self.log_time.append_value(record.log_time.0);

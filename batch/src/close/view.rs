@@ -5,11 +5,11 @@ use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::stores;
 use reckon_schemas::sums::{Sums, Unit};
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_of_number};
 use serde::Serialize;
 
 use crate::Error;
-use crate::settle::{Store, day_of_number};
+use crate::settle::Store;
 
 /// What a restatement changed in one measure of one cell of grain `1d`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -26,20 +26,9 @@ const FIRST: Date = date(2026, 10, 24);
 
 pub(crate) fn tenant() -> Tenant {
     Tenant {
-        id: "acme".parse().expect("valid"),
-        time_zone: Zone::parse("Europe/Berlin").expect("known"),
         rollups: vec!["department".parse().expect("valid")],
-        metrics: vec![Metric {
-            name: "items".to_owned(),
-            event: "sale".to_owned(),
-            measure: Measure::Sum,
-            currency: None,
-            property: Some("quantity".to_owned()),
-            limit: None,
-        }],
-        keys: Vec::new(),
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
+        metrics: vec![Metric::sum("items", "sale", "quantity")],
+        ..Tenant::new("acme".parse().expect("valid"), Zone::parse("Europe/Berlin").expect("known"))
     }
 }
 

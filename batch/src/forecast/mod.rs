@@ -35,7 +35,6 @@ pub const DAYS_LEARNED: i64 = 28;
 pub const MATURITY_DAYS: i64 = 3;
 /// A day counts as complete when this share has arrived.
 const COMPLETE: f64 = 0.999;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -146,15 +145,12 @@ async fn read(
     let table = Lake::open(lake).await?.events().await?;
     let context = SessionContext::new();
     let provider: Arc<_> = table.table_provider().await.map_err(RecountError::from)?;
-    let date = |at: i64| {
-        let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
-        lit(ScalarValue::Date32(Some(day)))
-    };
+    let date = |at: EventTime| lit(ScalarValue::Date32(Some(at.utc_day_number())));
     let number = |name: &str| -> Expr { cast(ident(name), DataType::Int64).alias(name) };
     let rows = context.read_table(provider).map_err(RecountError::from)?;
     let of_tenant = ident("tenant").eq(lit(tenant.id.as_str()));
-    let first = ident("event_date").gt_eq(date(span.start.0));
-    let last = ident("event_date").lt_eq(date(span.end.0.saturating_sub(1)));
+    let first = ident("event_date").gt_eq(date(span.start));
+    let last = ident("event_date").lt_eq(date(span.end.plus_micros(-1)));
     let rows = rows.filter(of_tenant.and(first).and(last)).map_err(RecountError::from)?;
     let rows = rows.select([number("occurred_at"), number("log_time")]).map_err(RecountError::from)?;
     let mut stream = rows.execute_stream().await.map_err(RecountError::from)?;
@@ -190,15 +186,7 @@ mod tests {
             }
         }
         let curve = Curve::new(arrivals.of_days(first, first.saturating_add(9.days())));
-        let tenant = Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: zone.clone(),
-            rollups: Vec::new(),
-            metrics: Vec::new(),
-            keys: Vec::new(),
-            dimension_values_max: 1,
-            events_per_second_max: None,
-        };
+        let tenant = Tenant::new("acme".parse().expect("valid"), zone.clone());
         let date = jiff::civil::date(2026, 3, 20);
         let end = zone.day_end(date);
         let at = |hours: i64, deliveries| {

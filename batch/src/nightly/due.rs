@@ -155,23 +155,11 @@ mod tests {
 
     #[test]
     fn a_day_that_is_not_over_is_refused_with_the_instant_it_will_be() {
-        let tenant: Tenant = toml_tenant("Asia/Tokyo");
+        let tenant = Tenant::new("acme".parse().expect("valid"), Zone::parse("Asia/Tokyo").expect("known"));
         let asked = request("2026-03-09T14:00:00Z", Some(date(2026, 3, 9)));
         let error = check_date_is_over(&tenant, &asked, Duration::ZERO).expect_err("an hour is left");
         assert!(matches!(&error, Error::NotYetFinal(text) if text.contains("2026-03-09T15:00:00Z")), "{error}");
         let asked = request("2026-03-09T15:00:00Z", Some(date(2026, 3, 9)));
         check_date_is_over(&tenant, &asked, Duration::ZERO).expect("over");
-    }
-
-    fn toml_tenant(zone: &str) -> Tenant {
-        Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: Zone::parse(zone).expect("known"),
-            rollups: Vec::new(),
-            metrics: Vec::new(),
-            keys: Vec::new(),
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        }
     }
 }

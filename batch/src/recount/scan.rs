@@ -17,7 +17,7 @@ use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::sums::Unit;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number};
 use reckon_schemas::window::{Grain, WindowCursor};
 use tokio::task::JoinSet;
 
@@ -27,8 +27,6 @@ use super::partitions::Budget;
 use super::reading::{Reading, scanned_bytes};
 use super::{Delivery, RecountError};
 use crate::lake;
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The lake's table of events at one version, which stays the same whatever is archived meanwhile.
 pub(crate) struct PinnedLake {
@@ -299,16 +297,12 @@ impl PinnedLake {
         let mut rows = self.context.read_table(provider)?;
         rows = rows.filter(ident("tenant").eq(lit(tenant.id.as_str())))?;
         if let Some(since) = self.since {
-            let days = (since - jiff::civil::date(1970, 1, 1)).get_days();
-            rows = rows.filter(ident("event_date").gt_eq(lit(ScalarValue::Date32(Some(days)))))?;
+            rows = rows.filter(ident("event_date").gt_eq(lit(ScalarValue::Date32(Some(day_number(since))))))?;
         }
-        let date = |at: i64| {
-            let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
-            lit(ScalarValue::Date32(Some(day)))
-        };
+        let date = |at: EventTime| lit(ScalarValue::Date32(Some(at.utc_day_number())));
         let (first, last) = match &dates {
             Dates::All | Dates::In(_) => (lit(true), lit(true)),
-            Dates::Of(span) | Dates::NotOf(span) => (date(span.start.0), date(span.end.0.saturating_sub(1))),
+            Dates::Of(span) | Dates::NotOf(span) => (date(span.start), date(span.end.plus_micros(-1))),
         };
         Ok(match dates {
             Dates::All | Dates::In(_) => rows,

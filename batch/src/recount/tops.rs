@@ -127,20 +127,13 @@ impl Top {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use reckon_schemas::catalog::{Measure, Metric};
+    use reckon_schemas::catalog::Metric;
 
     use super::*;
 
     fn tenant() -> Tenant {
         let mut tenant = crate::count::tests::tenant();
-        let top = |name: &str, event: &str, property: &str| Metric {
-            name: name.to_owned(),
-            event: event.to_owned(),
-            measure: Measure::Top,
-            currency: None,
-            property: Some(property.to_owned()),
-            limit: Some(3),
-        };
+        let top = |name, event, property| Metric { limit: Some(3), ..Metric::top(name, event, property) };
         tenant.metrics =
             vec![top("pages", "view", "page"), top("more pages", "view", "page"), top("terms", "search", "q")];
         tenant

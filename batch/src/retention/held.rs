@@ -3,7 +3,7 @@
 use deltalake::DeltaTable;
 use jiff::civil::Date;
 use reckon_schemas::lake::EXPIRED_ID;
-use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::time::{EventTime, Zone, day_number, day_of_number};
 
 use crate::Error;
 use crate::lake::{LakeError, transaction_version};
@@ -15,9 +15,6 @@ pub(crate) struct Held {
     /// The first date; none if nothing has expired yet.
     pub(crate) since: Option<Date>,
 }
-
-/// The date that transaction identifiers count from.
-const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
 impl Held {
     /// As of the version that the table was loaded at.
@@ -57,11 +54,11 @@ impl Held {
 
 /// The version of the transaction identifier that stands for a date.
 pub(super) fn number_of(date: Date) -> i64 {
-    i64::from((date - EPOCH).get_days())
+    i64::from(day_number(date))
 }
 
 fn date_of(days: i64) -> Option<Date> {
-    EPOCH.checked_add(jiff::Span::new().try_days(days).ok()?).ok()
+    i32::try_from(days).ok().map(day_of_number).filter(|date| number_of(*date) == days)
 }
 
 #[cfg(test)]
@@ -88,5 +85,6 @@ mod tests {
         for date in [date(1969, 12, 31), date(1970, 1, 1), date(2026, 11, 28)] {
             assert_eq!(date_of(number_of(date)), Some(date));
         }
+        assert_eq!((date_of(i64::MAX), date_of(i64::from(i32::MAX))), (None, None), "beyond the calendar");
     }
 }

@@ -6,10 +6,9 @@ use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::period::Period;
 use reckon_schemas::sums::Sums;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number};
 use serde::{Deserialize, Serialize};
 
-use super::calendar::day_number;
 use super::store::unavailable;
 use super::{Store, StoreError};
 

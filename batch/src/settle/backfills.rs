@@ -9,11 +9,10 @@ use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::Sums;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number, day_of_number};
 use reckon_schemas::window::Grain;
 use serde::{Deserialize, Serialize};
 
-use super::calendar::{day_number, day_of_number};
 use super::published::AnchoredDay;
 use super::store::unavailable;
 use super::{Store, StoreError};

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use clickhouse::Row;
 use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number, day_of_number};
 use serde::{Deserialize, Serialize};
 
-use super::calendar::{day_number, day_of_number};
 use super::store::unavailable;
 use super::{Store, StoreError};
 

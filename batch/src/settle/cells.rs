@@ -5,9 +5,9 @@ use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::sketch::Sketch;
 use reckon_schemas::sums::Sums;
+use reckon_schemas::time::day_number;
 use serde::Deserialize;
 
-use super::calendar::day_number;
 use super::{Store, StoreError};
 
 const CELLS: &str = "

@@ -3,10 +3,9 @@
 use clickhouse::Row;
 use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number};
 use serde::Deserialize;
 
-use super::calendar::day_number;
 use super::store::unavailable;
 use super::{Store, StoreError};
 

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use reckon_schemas::catalog::Measure;
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::settlement::State;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number, day_of_number};
 
-use super::calendar::{day_number, day_of_number};
 use super::rows::{StoredDriftRow, StoredSettlementRow};
 use super::{Store, StoreError};
 use crate::reconcile::{CellName, Drift};
@@ -272,7 +270,7 @@ pub(super) fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
     let reasons = row.reasons.iter().map(|(name, amount)| Ok((name.parse()?, *amount)));
     let reasons: Result<_, reckon_schemas::settlement::UnknownName> = reasons.collect();
     Ok(Drift {
-        measure: measure_named(&row.measure).ok_or_else(|| incompatible(&row.measure))?,
+        measure: row.measure.parse().map_err(|error| incompatible(&error))?,
         unit,
         speed: row.speed,
         batch: row.batch,
@@ -280,22 +278,4 @@ pub(super) fn drift_of(row: &StoredDriftRow) -> Result<Drift, StoreError> {
         residual: row.residual,
         error_bound: row.error_bound,
     })
-}
-
-/// The measure's name in the table.
-pub(super) fn measure_name(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Count => "count",
-        Measure::Money => "money",
-        Measure::Sum => "sum",
-        // The speed layer alone counts the last two; they have no drift.
-        Measure::Users => "users",
-        Measure::ActiveUsers => "active_users",
-        Measure::Top => "top",
-    }
-}
-
-fn measure_named(name: &str) -> Option<Measure> {
-    let measures = [Measure::Count, Measure::Money, Measure::Sum, Measure::Users];
-    measures.into_iter().find(|measure| measure_name(*measure) == name)
 }

@@ -4,7 +4,6 @@
 mod adjustments;
 mod backfills;
 mod breaks;
-mod calendar;
 mod cells;
 mod changes;
 mod conflicts;
@@ -23,7 +22,6 @@ mod write;
 pub(crate) use self::adjustments::Adjustment;
 pub(crate) use self::backfills::{BackfillStamp, BackfilledDay, Whole, WholePlace, Wholes};
 pub(crate) use self::breaks::{BreakRow, Found};
-pub(crate) use self::calendar::{day_number, day_of_number};
 pub(crate) use self::cells::{StoredCellRow, StoredUsersRow};
 pub(crate) use self::conflicts::Conflict;
 pub(crate) use self::content::{content_hash, empty_day_hash};

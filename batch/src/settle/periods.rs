@@ -7,11 +7,10 @@ use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::period::Period;
 use reckon_schemas::settlement::State;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number, day_of_number};
 use reckon_schemas::window::{Grain, Window};
 use serde::{Deserialize, Serialize};
 
-use super::calendar::{day_number, day_of_number};
 use super::rows::SettlementRow;
 use super::store::unavailable;
 use super::{Store, StoreError};

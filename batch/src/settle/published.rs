@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use clickhouse::Row;
 use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
+use reckon_schemas::time::day_of_number;
 use serde::Deserialize;
 
-use super::calendar::day_of_number;
 use super::{Store, StoreError};
 
 const OF_RUN: &str = "

@@ -3,11 +3,9 @@
 use jiff::civil::Date;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::settlement::State;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number};
 use reckon_schemas::window::Window;
 
-use super::calendar::day_number;
-use super::history::measure_name;
 use super::rows::{CellRow, DriftRow, SettlementRow, UserRow};
 use super::store::unavailable;
 use super::{Store, StoreError};
@@ -162,7 +160,7 @@ impl Store {
                     rollup: rows.groups.rollup_of(cell.group).name(),
                     event: &rows.groups.get(cell.group).event,
                     dimensions: &values[cell.group as usize],
-                    measure: measure_name(drift.measure),
+                    measure: drift.measure.name(),
                     currency: drift.unit.as_ref().map(ToString::to_string).unwrap_or_default(),
                     speed: drift.speed,
                     batch: drift.batch,

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 use jiff::civil::Date;
 use reckon_schemas::sums::Sums;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_of_number};
 
 use super::recount::Recounted;
 use super::{Finding, Verification};
 use crate::Error;
 use crate::recount::Cell;
-use crate::settle::{Store, StoredCellRow, StoredUsersRow, day_of_number};
+use crate::settle::{Store, StoredCellRow, StoredUsersRow};
 
 /// What tells cells apart: rollup, event, dimension values, grain, start, day.
 type Key = (String, String, Vec<String>, String, i64, Date);

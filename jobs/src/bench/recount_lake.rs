@@ -94,15 +94,7 @@ pub(crate) async fn run(dir: &Path, arguments: &Arguments) -> Result<Value> {
 }
 
 fn settings_of(index: usize) -> Result<Tenant> {
-    Ok(Tenant {
-        id: tenant(index).parse()?,
-        time_zone: Zone::UTC,
-        rollups: Vec::new(),
-        metrics: Vec::new(),
-        keys: Vec::new(),
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
-    })
+    Ok(Tenant::new(tenant(index).parse()?, Zone::UTC))
 }
 
 impl Answer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::access::Scope;
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::time::Zone;
 use tokio_util::sync::CancellationToken;
 
@@ -40,14 +40,12 @@ impl Scene {
             (0..TENANTS).map(|_| keys::generate(vec![Scope::Write, Scope::Read])).collect::<Result<Vec<_>>>()?;
         let tenants = write_keys.iter().enumerate().map(|(index, key)| {
             Ok(Tenant {
-                id: tenant(index).parse()?,
-                time_zone: Zone::UTC,
                 rollups: rollups.iter().map(|rollup| rollup.parse()).collect::<Result<_, _>>()?,
-                metrics: metrics(),
+                metrics: metrics()?,
                 keys: vec![key.entry.clone()],
                 // As many as there are cells to hold: what goes to `__other__` is not what is measured.
                 dimension_values_max: 10_000_000,
-                events_per_second_max: None,
+                ..Tenant::new(tenant(index).parse()?, Zone::UTC)
             })
         });
         let catalog = Catalog { tenants: tenants.collect::<Result<_>>()? };
@@ -111,16 +109,8 @@ impl Scene {
 }
 
 /// What the serving layer is asked for.
-fn metrics() -> Vec<Metric> {
-    let metric = |name: &str, measure, currency: Option<&str>| Metric {
-        name: name.to_owned(),
-        event: "click".to_owned(),
-        measure,
-        currency: currency.and_then(|code| code.parse().ok()),
-        property: None,
-        limit: None,
-    };
-    vec![metric("events", Measure::Count, None), metric("revenue", Measure::Money, Some("USD"))]
+fn metrics() -> Result<Vec<Metric>> {
+    Ok(vec![Metric::count("events", "click"), Metric::money("revenue", "click", "USD".parse()?)])
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

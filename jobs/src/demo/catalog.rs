@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use reckon_schemas::access::Scope;
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::time::Zone;
 
 use super::dataset::TIME_ZONE;
@@ -24,32 +24,17 @@ pub(crate) struct Keys {
 pub(crate) fn write(folder: &Path) -> Result<Keys> {
     let write = keys::generate(vec![Scope::Write])?;
     let read = keys::generate(vec![Scope::Read, Scope::Finance])?;
-    let metric = |name: &str, measure: Measure| -> Result<Metric> {
-        let currency = if measure == Measure::Money { Some("USD".parse()?) } else { None };
-        Ok(Metric {
-            name: name.to_owned(),
-            event: "purchase".to_owned(),
-            measure,
-            currency,
-            property: None,
-            limit: None,
-        })
+    let tenant = Tenant {
+        rollups: vec!["department".parse()?, "store".parse()?],
+        metrics: vec![
+            Metric::money("revenue", "purchase", "USD".parse()?),
+            Metric::count("purchases", "purchase"),
+            Metric::users("households", "purchase"),
+        ],
+        keys: vec![write.entry, read.entry],
+        ..Tenant::new(TENANT.parse()?, Zone::parse(TIME_ZONE)?)
     };
-    let catalog = Catalog {
-        tenants: vec![Tenant {
-            id: TENANT.parse()?,
-            time_zone: Zone::parse(TIME_ZONE)?,
-            rollups: vec!["department".parse()?, "store".parse()?],
-            metrics: vec![
-                metric("revenue", Measure::Money)?,
-                metric("purchases", Measure::Count)?,
-                metric("households", Measure::Users)?,
-            ],
-            keys: vec![write.entry, read.entry],
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        }],
-    };
+    let catalog = Catalog { tenants: vec![tenant] };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join("catalog.toml");
     std::fs::write(&path, toml::to_string(&catalog)?).with_context(|| format!("cannot write {}", path.display()))?;

@@ -6,13 +6,13 @@ use anyhow::Context;
 use arrow::array::{
     ArrayRef, Date32Array, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt64Array,
 };
-use jiff::civil::{Date, date};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use reckon_batch::reconcile::{CellName, Drift};
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::Unit;
+use reckon_schemas::time::day_number;
 use serde_json::json;
 
 use super::no_formula;
@@ -152,16 +152,13 @@ fn scaled(row: &CellRow, number: i128) -> anyhow::Result<i128> {
     fits.with_context(|| format!("{} does not fit into {DIGITS} digits: export it as CSV", row.text(number)))
 }
 
-fn day_number(day: Date) -> i32 {
-    (day - date(1970, 1, 1)).get_days()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use arrow::array::AsArray;
     use arrow::datatypes::{Date32Type, Decimal128Type};
+    use jiff::civil::date;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use reckon_schemas::catalog::Measure;
 

@@ -258,15 +258,8 @@ mod tests {
     async fn only_a_read_key_opens() {
         let read = NewKey::from_random([1; 20], vec![Scope::Read]);
         let write = NewKey::from_random([2; 20], vec![Scope::Write]);
-        let tenant = Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: Zone::UTC,
-            rollups: vec![],
-            metrics: vec![],
-            keys: vec![read.entry, write.entry],
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
-        };
+        let tenant =
+            Tenant { keys: vec![read.entry, write.entry], ..Tenant::new("acme".parse().expect("valid"), Zone::UTC) };
         let nowhere = Tuning { url: Some("sqlite:///nowhere/accounts.db".to_owned()), ..Tuning::default() };
         let accounts = Accounts::open(nowhere).expect("not used");
         let limits =

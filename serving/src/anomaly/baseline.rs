@@ -16,7 +16,7 @@ pub(crate) struct HourOfWeek {
 impl HourOfWeek {
     /// The one that contains an instant.
     pub(crate) fn of(at: EventTime, zone: &Zone) -> Self {
-        let shown = zone.shown(at);
+        let shown = zone.shown_at(at);
         Self { day: shown.weekday(), hour: shown.hour() }
     }
 }

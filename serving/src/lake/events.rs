@@ -21,7 +21,6 @@ use crate::stores::StoreError;
 /// What stands for the user of an event where a property's name does.
 const USER: &str = "user_id";
 
-pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// An event's identity, and where a delivery of it is in the log.
 const IDENTITY: [&str; 2] = ["event_key_high", "event_key_low"];
 const PLACE: [&str; 3] = ["log_time", "partition", "offset"];
@@ -73,12 +72,10 @@ fn first_deliveries(
 
 /// By the dates that rows are filed under, too, so that files are left out.
 fn happened_in(range: Range<EventTime>) -> Expr {
-    let date = |at: i64| {
-        let day = i32::try_from(at.div_euclid(MICROS_PER_DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
-        lit(ScalarValue::Date32(Some(day)))
-    };
+    let date = |at: EventTime| lit(ScalarValue::Date32(Some(at.utc_day_number())));
     let at = |at: EventTime| lit(ScalarValue::TimestampMicrosecond(Some(at.0), Some("UTC".into())));
-    let dates = ident("event_date").gt_eq(date(range.start.0)).and(ident("event_date").lt_eq(date(range.end.0 - 1)));
+    let dates =
+        ident("event_date").gt_eq(date(range.start)).and(ident("event_date").lt_eq(date(range.end.plus_micros(-1))));
     dates.and(ident("occurred_at").gt_eq(at(range.start))).and(ident("occurred_at").lt(at(range.end)))
 }
 

@@ -17,10 +17,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::lake::EXPIRED_ID;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, MICROS_PER_DAY};
 use reckon_schemas::window::{Grain, WindowCursor};
 
-use super::events::MICROS_PER_DAY;
 use super::{STORE, broken, failed, unreadable};
 use crate::access::meter;
 use crate::stores::StoreError;

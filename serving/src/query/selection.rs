@@ -88,18 +88,6 @@ impl Selection {
         self.filters.iter().all(passes) && (self.except.is_empty() || !is_left_out())
     }
 
-    /// The measure's name in every format.
-    pub(crate) fn measure_name(&self) -> &'static str {
-        match self.measure {
-            Measure::Count => "count",
-            Measure::Money => "money",
-            Measure::Sum => "sum",
-            Measure::Users => "users",
-            Measure::ActiveUsers => "active_users",
-            Measure::Top => "top",
-        }
-    }
-
     /// The name of the numbers' unit.
     pub(crate) fn unit_name(&self) -> &str {
         match (self.measure, &self.unit) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::cell::Rollup;
-use reckon_schemas::time::EventTime;
+use reckon_schemas::time::{EventTime, day_number};
 use reckon_schemas::top::{TopSketch, TopValue};
 use reckon_schemas::window::Window;
 
@@ -18,7 +18,6 @@ use crate::merge::tally::Tally;
 use crate::merge::{Group, Merged};
 use crate::problem::Problem;
 use crate::stores::StoreError;
-use crate::stores::cells::days_since_1970;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::tops::{FreshTops, SettledTops};
 
@@ -69,7 +68,7 @@ impl Evaluator {
         let days = settlements.days_in(first.start, last.end);
         let counted = self.stores().clickhouse.days_with_tops(selection, days).await;
         let counted = counted.map_err(|error| store_problem(&error))?;
-        let first_without = days.iter().find(|day| !counted.contains(&days_since_1970(day.day))).map(|day| day.start);
+        let first_without = days.iter().find(|day| !counted.contains(&day_number(day.day))).map(|day| day.start);
         Ok(match first_without {
             Some(start) => settlements.before(start),
             None => settlements,

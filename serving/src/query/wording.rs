@@ -44,7 +44,7 @@ pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Ans
         tenant: tenant.id.to_string(),
         metric: query.metric.clone(),
         segment: None,
-        measure: selection.measure_name().to_owned(),
+        measure: selection.measure.name().to_owned(),
         unit: selection.unit_name().to_owned(),
         grain: selection.grain.to_string(),
         time_zone: tenant.time_zone.name().to_owned(),

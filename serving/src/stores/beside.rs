@@ -89,7 +89,7 @@ impl ClickHouse {
         let statement = self.statement(BACKFILLS).bind("tenant", selection.tenant.as_str());
         let rows = statement.bind("rollup", selection.rollup.name()).rows::<BackfillRow>().await?;
         let filled = |row: BackfillRow| {
-            Ok((day(row.day)?, row.base_run_id, row.filled_by, EventTime(row.filled_us).to_timestamp()))
+            Ok((day(row.day), row.base_run_id, row.filled_by, EventTime(row.filled_us).to_timestamp()))
         };
         rows.into_iter().map(filled).collect()
     }
@@ -124,6 +124,6 @@ impl ClickHouse {
     ) -> Result<Vec<Date>, StoreError> {
         let statement = self.statement(UNCOUNTED).bind("tenant", selection.tenant.as_str());
         let statement = statement.bind("rollup", selection.rollup.name()).bind("settled", pinned(days));
-        statement.rows::<i32>().await?.into_iter().map(day).collect()
+        Ok(statement.rows::<i32>().await?.into_iter().map(day).collect())
     }
 }

@@ -266,7 +266,7 @@ impl ClickHouse {
         if days.is_empty() {
             return Ok(Vec::new());
         }
-        let numbers: Vec<i32> = days.iter().map(|day| days_since_1970(day.day)).collect();
+        let numbers: Vec<i32> = days.iter().map(|day| reckon_schemas::time::day_number(day.day)).collect();
         let statement = selected(self.statement(SETTLED_DISTINCT), selection);
         let rows = statement
             .bind("settled", pinned(days))
@@ -356,7 +356,7 @@ pub(super) fn selected(statement: Statement, selection: &Selection) -> Statement
         .bind("except", &selection.except)
         .bind("except_by", positions(&selection.except_by))
         .bind("by", positions(&selection.by))
-        .bind("measure", selection.measure_name())
+        .bind("measure", selection.measure.name())
         .bind("unit", selection.unit.as_ref().map(ToString::to_string).unwrap_or_default())
 }
 
@@ -366,9 +366,4 @@ fn windows(statement: Statement, selection: &Selection, (from, to): Span) -> Sta
 
 pub(super) fn pinned(days: &[SettledDay]) -> Vec<(String, &str)> {
     days.iter().map(|day| (day.day.to_string(), &*day.run_id)).collect()
-}
-
-pub(crate) fn days_since_1970(day: jiff::civil::Date) -> i32 {
-    let epoch = jiff::civil::date(1970, 1, 1);
-    day.since(epoch).map_or(0, |span| span.get_days())
 }

@@ -143,8 +143,8 @@ fn run(row: RunRow) -> Result<(Cursor, Run), StoreError> {
     let run = Run {
         run_id: row.run_id,
         settled_at: EventTime(row.settled_us).to_timestamp(),
-        first_day: day(row.first_day)?.to_string(),
-        last_day: day(row.last_day)?.to_string(),
+        first_day: day(row.first_day).to_string(),
+        last_day: day(row.last_day).to_string(),
         days: row.days,
         deliveries: row.deliveries,
         events: row.events,
@@ -163,8 +163,8 @@ fn period_entry(row: PeriodRow) -> Result<(Cursor, PeriodEntry), StoreError> {
         at: EventTime(row.at_us).to_timestamp(),
         signed_by: row.signed_by,
         reason: row.reason,
-        first_day: day(row.first_day)?.to_string(),
-        last_day: day(row.last_day)?.to_string(),
+        first_day: day(row.first_day).to_string(),
+        last_day: day(row.last_day).to_string(),
         content_hash: row.content_hash,
         manifest: row.manifest,
         in_force: row.in_force != 0,
@@ -183,7 +183,7 @@ fn change(row: ChangeRow) -> Result<(Cursor, Change), StoreError> {
     };
     let (before, after) = (value(row.before), value(row.after));
     let change = Change {
-        day: day(row.day)?.to_string(),
+        day: day(row.day).to_string(),
         run_id: row.run_id,
         run_before: row.run_before,
         rollup: row.rollup,

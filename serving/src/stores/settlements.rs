@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use clickhouse::Row;
-use jiff::ToSpan;
-use jiff::civil::{Date, date};
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::settlement::State;
 use reckon_schemas::time::EventTime;
+pub(super) use reckon_schemas::time::day_of_number as day;
 use serde::Deserialize;
 
 use super::StoreError;
@@ -43,7 +42,7 @@ impl ClickHouse {
 
 fn settled_day(row: SettlementRow) -> Result<SettledDay, StoreError> {
     Ok(SettledDay {
-        day: day(row.day)?,
+        day: day(row.day),
         start: EventTime(row.window_start),
         end: EventTime(row.window_end),
         run_id: Arc::from(row.run_id),
@@ -52,9 +51,4 @@ fn settled_day(row: SettlementRow) -> Result<SettledDay, StoreError> {
         deliveries: row.deliveries,
         lake_version: row.lake_version,
     })
-}
-
-/// A day as ClickHouse keeps it.
-pub(super) fn day(days_since_1970: i32) -> Result<Date, StoreError> {
-    date(1970, 1, 1).checked_add(days_since_1970.days()).map_err(|error| broken(error.to_string()))
 }

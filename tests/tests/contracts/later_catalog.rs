@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use reckon_schemas::catalog::{Measure, Metric};
+use reckon_schemas::catalog::Metric;
 use reckon_tests::counted::{produce, until_counted};
 use reckon_tests::lake::until_conserved;
 use reckon_tests::purchases::{Purchase, generate};
@@ -34,14 +34,7 @@ async fn counted() -> Result<Scene> {
     until_counted(&world).await?;
     world.change_catalog(|tenant| {
         tenant.rollups.push(ROLLUP.parse().expect("a rollup"));
-        tenant.metrics.push(Metric {
-            name: "store_numbers".to_owned(),
-            event: "purchase".to_owned(),
-            measure: Measure::Sum,
-            currency: None,
-            property: Some("store".to_owned()),
-            limit: None,
-        });
+        tenant.metrics.push(Metric::sum("store_numbers", "purchase", "store"));
     })?;
     until_noticed(&worker).await?;
     produce(&world, &parts[1]).await?;

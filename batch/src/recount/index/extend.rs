@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use hashbrown::{HashMap, HashSet};
 use jiff::civil::Date;
 use reckon_schemas::catalog::Tenant;
-use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::time::{EventTime, MICROS_PER_DAY, Zone};
 use reckon_schemas::window::{Grain, WindowCursor};
 
 use super::super::deliveries::{SIGHTING_COLUMNS, SightingRows};
@@ -20,7 +20,7 @@ use super::super::{PinnedLake, RecountError, in_background};
 use super::IndexError;
 use super::files::Files;
 use super::marks::{MarksFile, mark};
-use super::repeats::{Delivered, MICROS_PER_DAY, RepeatsFile, WORDS, date_number, events, later_by_day, replaced};
+use super::repeats::{Delivered, RepeatsFile, WORDS, date_number, events, later_by_day, replaced};
 use super::state::State;
 
 /// So many dates are asked at once whether they know events.

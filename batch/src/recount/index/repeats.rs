@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 use jiff::civil::Date;
-use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::time::{EventTime, MICROS_PER_DAY, Zone};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,8 +15,6 @@ use super::super::named::{Position, key_of, position_of};
 use super::super::places::Place;
 use super::IndexError;
 use super::files::Files;
-
-pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// A delivery as a record.
 pub(super) const WORDS: usize = 7;

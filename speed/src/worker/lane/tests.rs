@@ -29,15 +29,8 @@ struct Scene {
 impl Scene {
     /// A lane that was given a partition and records of it.
     fn set() -> Self {
-        let tenant = Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: Zone::UTC,
-            rollups: vec![],
-            metrics: vec![],
-            keys: vec![],
-            dimension_values_max: 10,
-            events_per_second_max: None,
-        };
+        let known = Tenant::new("acme".parse().expect("valid"), Zone::UTC);
+        let tenant = Tenant { dimension_values_max: 10, ..known };
         let tuning = Tuning::default();
         let plan = Arc::new(Plan::new(&Catalog { tenants: vec![tenant] }, tuning.rules()));
         let ((words, heard), (says, said)) = (channel(), channel());

@@ -73,7 +73,7 @@ impl PartitionState {
 mod tests {
     use std::time::Duration;
 
-    use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+    use reckon_schemas::catalog::{Catalog, Metric, Tenant};
     use reckon_schemas::time::Zone;
     use reckon_schemas::window::PerGrain;
 
@@ -81,22 +81,10 @@ mod tests {
     use super::*;
 
     fn plan(rollups: &[&str], summed: &[&str]) -> Plan {
-        let sum = |property: &&str| Metric {
-            name: (*property).to_owned(),
-            event: "sale".to_owned(),
-            measure: Measure::Sum,
-            currency: None,
-            property: Some((*property).to_owned()),
-            limit: None,
-        };
         let tenant = Tenant {
-            id: "acme".parse().expect("valid"),
-            time_zone: Zone::UTC,
             rollups: rollups.iter().map(|name| name.parse().expect("a rollup")).collect(),
-            metrics: summed.iter().map(sum).collect(),
-            keys: vec![],
-            dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-            events_per_second_max: None,
+            metrics: summed.iter().map(|property| Metric::sum(property, "sale", property)).collect(),
+            ..Tenant::new("acme".parse().expect("valid"), Zone::UTC)
         };
         let rules = Rules {
             allowed_lateness: PerGrain::all(Duration::ZERO),

@@ -62,13 +62,8 @@ fn entry(draft: &Draft, log_time_ms: i64) -> Entry {
 
 fn tenant() -> Tenant {
     Tenant {
-        id: "acme".parse().expect("valid"),
-        time_zone: Zone::parse("Europe/Berlin").expect("known"),
         rollups: vec!["department".parse().expect("valid")],
-        metrics: vec![],
-        keys: vec![],
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
+        ..Tenant::new("acme".parse().expect("valid"), Zone::parse("Europe/Berlin").expect("known"))
     }
 }
 

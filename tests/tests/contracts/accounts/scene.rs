@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use reckon_schemas::access::{NewKey, Scope};
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::stores;
 use reckon_schemas::time::Zone;
 use reckon_serving::Config;
@@ -208,23 +208,12 @@ impl Node {
 fn tenant(id: &str) -> Result<(Keys, Tenant)> {
     let key = |scopes: &[Scope]| NewKey::from_random(rand::random(), scopes.to_vec());
     let (admin, read, write) = (key(&[Scope::Admin, Scope::Read]), key(&[Scope::Read]), key(&[Scope::Write]));
-    let purchases = Metric {
-        name: "purchases".to_owned(),
-        event: "purchase".to_owned(),
-        measure: Measure::Count,
-        currency: None,
-        property: None,
-        limit: None,
-    };
     let keys = Keys { tenant: id.to_owned(), admin: admin.key, read: read.key, write: write.key };
     let tenant = Tenant {
-        id: id.parse()?,
-        time_zone: Zone::parse("America/New_York")?,
         rollups: vec!["department".parse()?],
-        metrics: vec![purchases],
+        metrics: vec![Metric::count("purchases", "purchase")],
         keys: vec![admin.entry, read.entry, write.entry],
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
+        ..Tenant::new(id.parse()?, Zone::parse("America/New_York")?)
     };
     Ok((keys, tenant))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_serving::{Config, Tuning};
 use reckon_tests::lake::until_conserved;
 use reckon_tests::shop::{Shopping, deliveries, events, produce};
@@ -83,14 +83,7 @@ impl Scene {
     /// The tenant, with one more metric.
     fn tenant(&self) -> Result<Tenant> {
         let mut tenant = self.world.catalog.tenant(&self.world.tenant).context("the tenant")?.clone();
-        tenant.metrics.push(Metric {
-            name: "items".to_owned(),
-            event: "purchase".to_owned(),
-            measure: Measure::Sum,
-            currency: None,
-            property: Some("quantity".to_owned()),
-            limit: None,
-        });
+        tenant.metrics.push(Metric::sum("items", "purchase", "quantity"));
         Ok(tenant)
     }
 

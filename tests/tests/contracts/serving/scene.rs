@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use reckon_schemas::access::{NewKey, Scope};
-use reckon_schemas::catalog::{Catalog, Measure, Metric, Tenant};
+use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::cell::DimensionValues;
 use reckon_schemas::clickhouse::MIGRATIONS;
 use reckon_schemas::ids::user_key;
@@ -336,37 +336,18 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn test_tenant(id: &str, keys: Vec<reckon_schemas::access::AccessKey>) -> Result<Tenant> {
-    let speed_only = |name: &str, event: &str, measure, property: Option<&str>| Metric {
-        name: name.to_owned(),
-        event: event.to_owned(),
-        measure,
-        currency: None,
-        property: property.map(str::to_owned),
-        limit: (measure == Measure::Top).then_some(3),
-    };
-    let metric = |name: &str, measure, currency| Metric {
-        name: name.to_owned(),
-        event: "purchase".to_owned(),
-        measure,
-        currency,
-        property: None,
-        limit: None,
-    };
     Ok(Tenant {
-        id: id.parse()?,
-        time_zone: Zone::parse("America/New_York")?,
         rollups: vec!["department".parse()?],
         metrics: vec![
-            metric("revenue", Measure::Money, Some("USD".parse()?)),
-            metric("purchases", Measure::Count, None),
-            metric("households", Measure::Users, None),
-            speed_only("items", "purchase", Measure::Sum, Some("quantity")),
-            speed_only("active", Metric::ANY_EVENT, Measure::ActiveUsers, None),
-            speed_only("active_buyers", "purchase", Measure::ActiveUsers, None),
-            speed_only("pages", "view", Measure::Top, Some("page")),
+            Metric::money("revenue", "purchase", "USD".parse()?),
+            Metric::count("purchases", "purchase"),
+            Metric::users("households", "purchase"),
+            Metric::sum("items", "purchase", "quantity"),
+            Metric::active_users("active", Metric::ANY_EVENT),
+            Metric::active_users("active_buyers", "purchase"),
+            Metric { limit: Some(3), ..Metric::top("pages", "view", "page") },
         ],
         keys,
-        dimension_values_max: Tenant::DIMENSION_VALUES_MAX,
-        events_per_second_max: None,
+        ..Tenant::new(id.parse()?, Zone::parse("America/New_York")?)
     })
 }

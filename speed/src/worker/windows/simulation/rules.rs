@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reckon_schemas::catalog::{Measure, Metric};
+use reckon_schemas::catalog::Metric;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::time::{EventTime, Zone};
@@ -196,14 +196,7 @@ fn money_that_leaves_128_bits_is_an_error() {
 
 #[test]
 fn the_most_frequent_values_are_kept_per_window_and_in_snapshots() {
-    let metric = Metric {
-        name: "top_departments".to_owned(),
-        event: "purchase".to_owned(),
-        measure: Measure::Top,
-        currency: None,
-        property: Some("department".to_owned()),
-        limit: None,
-    };
+    let metric = Metric::top("top_departments", "purchase", "department");
     let tenant = Tenant { metrics: vec![metric], ..tenant() };
     let plan = Plan::new(&Catalog { tenants: vec![tenant] }, plan(20, 100).rules);
     let log: Vec<Entry> = (0..10_u8)
