@@ -123,12 +123,29 @@ fn one(random: &mut StdRng, id: String, now_us: i64) -> Shopping {
     }
 }
 
+/// The neighbour's deliveries: of the same names, departments, times and mostly users as these, but of other amounts. Every
+/// second one has the id of ours, and comes just before it; every third is of the user `canary`.
+pub fn of_a_neighbour(deliveries: &[Shopping], canary: &str) -> Vec<Shopping> {
+    let theirs = |(number, ours): (usize, &Shopping)| Shopping {
+        id: if number % 2 == 0 { ours.id.clone() } else { format!("{canary}-{number}") },
+        user: if number % 3 == 0 { canary.to_owned() } else { ours.user.clone() },
+        cents: ours.cents + 77_777_777,
+        log_ms: ours.log_ms - 1,
+        ..ours.clone()
+    };
+    deliveries.iter().enumerate().map(theirs).collect()
+}
+
 /// Writes deliveries into the log, with the time and partition that they have.
 pub async fn produce(world: &World, deliveries: &[Shopping]) -> Result<()> {
-    let (brokers, topic, tenant) =
-        (world.kafka.brokers.clone(), world.kafka.topics.events.clone(), world.tenant.clone());
+    produce_for(world, &world.tenant, deliveries).await
+}
+
+/// The same for a tenant of the world.
+pub async fn produce_for(world: &World, tenant: &str, deliveries: &[Shopping]) -> Result<()> {
+    let (brokers, topic) = (world.kafka.brokers.clone(), world.kafka.topics.events.clone());
     let messages: Vec<(i32, i64, String)> =
-        deliveries.iter().map(|shopping| (shopping.partition, shopping.log_ms, shopping.message(&tenant))).collect();
+        deliveries.iter().map(|shopping| (shopping.partition, shopping.log_ms, shopping.message(tenant))).collect();
     tokio::task::spawn_blocking(move || {
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create()?;
         for (partition, at_ms, payload) in &messages {

@@ -3,5 +3,6 @@
 mod exact;
 mod funnels;
 mod limits;
+mod neighbour;
 mod planner;
 mod scene;

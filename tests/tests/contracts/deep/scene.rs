@@ -1,13 +1,15 @@
-//! A shop whose events are in ClickHouse, in the lake, and settled as far as days are over.
+//! A shop whose events are in ClickHouse, in the lake, and settled as far as days are over; and a neighbour, another tenant,
+//! whose events look like them. Every number that a test compares is one without the neighbour's events.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use reckon_schemas::access::{NewKey, Scope};
 use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_serving::{Config, Tuning};
 use reckon_tests::lake::until_conserved;
-use reckon_tests::shop::{Shopping, deliveries, events, produce};
+use reckon_tests::shop::{Shopping, deliveries, events, of_a_neighbour, produce, produce_for};
 use reckon_tests::{Stack, World};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -22,29 +24,40 @@ pub(super) const ALL_LAKE: Duration = Duration::ZERO;
 /// Whole days are raw from this time yesterday on: an event may be dated a day ahead.
 pub(super) const BOTH: Duration = Duration::from_secs(2 * 86_400);
 
+/// A user of the neighbour alone.
+pub(super) const CANARY: &str = "CANARY-OF-THE-NEIGHBOUR";
+
 pub(super) struct Scene {
     pub(super) world: World,
     pub(super) events: Vec<Shopping>,
+    /// The neighbour's.
+    pub(super) theirs: Vec<Shopping>,
     pub(super) now_us: i64,
+    their_key: NewKey,
 }
 
 /// A serving node of this process.
 pub(super) struct Node {
     pub(super) url: String,
     key: String,
+    their_key: String,
     http: reqwest::Client,
-    _stop: DropGuard,
+    _stop: Arc<DropGuard>,
 }
 
 impl Scene {
     pub(super) async fn new(seed: u64, count: usize) -> Result<Self> {
-        let world = World::with_tuning(&Stack::shared()?, TUNING)?;
+        let world = World::with_neighbours(&Stack::shared()?, TUNING, &["b"])?;
         let now_us = jiff::Timestamp::now().as_microsecond();
         let deliveries = deliveries(seed, count, now_us);
+        let theirs = of_a_neighbour(&deliveries, CANARY);
+        produce_for(&world, world.catalog.tenants[1].id.as_str(), &theirs).await?;
         produce(&world, &deliveries).await?;
         let raw = world.run(&["raw", "--until-end"])?;
         ensure!(raw.code == 0, "{}", raw.log);
-        let scene = Self { world, events: events(&deliveries), now_us };
+        let their_key = NewKey::from_random(rand::random(), vec![Scope::Read]);
+        let (events, theirs) = (events(&deliveries), events(&theirs));
+        let scene = Self { world, events, theirs, now_us, their_key };
         scene.archive().await?;
         let nightly = scene.world.run(&["nightly"])?;
         ensure!(nightly.code == 0, "exit {}:\n{}\n{}", nightly.code, nightly.stdout, nightly.log);
@@ -70,14 +83,20 @@ impl Scene {
             lake: self.world.lake.clone(),
             raw_retention,
             kafka: self.world.kafka.clone(),
-            catalog: watch::channel(Arc::new(Catalog { tenants: vec![self.tenant()?] })).1,
+            catalog: watch::channel(Arc::new(Catalog { tenants: vec![self.tenant()?, self.neighbour()] })).1,
             accounts: self.world.accounts()?,
             tuning,
             extra_openapi: Vec::new(),
         };
         tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));
-        let (key, http) = (self.world.read_key.clone(), self.world.http.clone());
-        Ok(Node { url, key, http, _stop: shutdown.drop_guard() })
+        let (key, their_key, http) = (self.world.read_key.clone(), self.their_key.key.clone(), self.world.http.clone());
+        Ok(Node { url, key, their_key, http, _stop: Arc::new(shutdown.drop_guard()) })
+    }
+
+    fn neighbour(&self) -> Tenant {
+        let mut neighbour = self.world.catalog.tenants[1].clone();
+        neighbour.keys.push(self.their_key.entry.clone());
+        neighbour
     }
 
     /// The tenant, with one more metric.
@@ -96,6 +115,17 @@ impl Scene {
 }
 
 impl Node {
+    /// The same node as the neighbour asks it.
+    pub(super) fn as_neighbour(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            key: self.their_key.clone(),
+            their_key: self.key.clone(),
+            http: self.http.clone(),
+            _stop: self._stop.clone(),
+        }
+    }
+
     /// Asks; the status, and the body as JSON.
     pub(super) async fn ask(&self, parameters: &[(&str, &str)]) -> Result<(u16, Value)> {
         let request = self.http.get(format!("{}/v1/query", self.url)).query(parameters);
