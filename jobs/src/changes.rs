@@ -3,12 +3,14 @@
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use reckon_batch::close::{self, Adjusted, Change};
+use reckon_schemas::csv;
 use reckon_schemas::ids::TenantId;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::export::deliver;
 use crate::report::say;
 
 #[derive(Debug, Args)]
@@ -130,13 +132,7 @@ fn print<T: Serialize>(
             }
         }
         Format::Csv => {
-            let mut writer = csv::Writer::from_writer(Vec::new());
-            writer.write_record(header).map_err(anyhow::Error::from)?;
-            for row in rows {
-                writer.write_record(cells(row)).map_err(anyhow::Error::from)?;
-            }
-            let bytes = writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?;
-            say(String::from_utf8(bytes).map_err(anyhow::Error::from)?.trim_end());
+            deliver(&csv::document(header, rows.iter().map(cells)).map_err(anyhow::Error::from)?, None)?;
         }
         Format::Table => {
             let mut table = Table::new();

@@ -113,9 +113,13 @@ pub(crate) enum Command {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum ScopeName {
+    /// Send events.
     Write,
+    /// Ask for numbers.
     Read,
+    /// See settlement runs, periods, restatements and refused items.
     Finance,
+    /// Manage keys and people.
     Admin,
 }
 

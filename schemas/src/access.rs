@@ -19,7 +19,7 @@ pub enum Scope {
     Write,
     /// Ask for numbers.
     Read,
-    /// Close periods, see event ids and money in detail.
+    /// See settlement runs, periods, restatements and refused items.
     Finance,
     /// Manage the tenant.
     Admin,

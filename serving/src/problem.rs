@@ -8,6 +8,8 @@ use reckon_schemas::access::Scope;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::stores::StoreError;
+
 /// Something that was refused or failed, in a form for programs and for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -60,6 +62,10 @@ impl Problem {
         let detail = "no rollup answers this question, so it reads single events, and more of them than its limits on \
                       rows, memory and time allow: ask for a shorter range, fewer values, or declare a rollup";
         Self::not_answerable("from", detail)
+    }
+
+    pub(crate) fn unreadable_path(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "The path cannot be read", detail)
     }
 
     pub(crate) fn unreadable_query(detail: String) -> Self {
@@ -171,6 +177,13 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
+    /// Neither done nor refused in the time that a request may take.
+    pub(crate) fn timed_out() -> Self {
+        let (status, detail) =
+            (StatusCode::SERVICE_UNAVAILABLE, "this took longer than a request may: ask again later");
+        Self::new(status, "unavailable", "The request took too long", detail).retry_after(Duration::from_secs(5))
+    }
+
     /// Whether the same request may succeed later.
     pub(crate) fn is_passing(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
@@ -184,6 +197,33 @@ impl Problem {
     fn retry_after(self, after: Duration) -> Self {
         // Rounded up: who comes back after zero seconds is refused again.
         Self { retry_after_s: Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)), ..self }
+    }
+}
+
+/// Logged here, once; the client learns what it can do, and no internals.
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::TooMuch { .. } => Self::too_much(),
+            StoreError::OverLimit { .. } => {
+                tracing::info!(%error, "a question was over a limit");
+                Self::over_limit()
+            }
+            StoreError::Unavailable { store, .. } => {
+                tracing::warn!(%error, "a store is away");
+                Self::unavailable(format!("{store} does not answer"))
+            }
+            StoreError::Broken { .. } => {
+                tracing::error!(%error, "a store and this build do not agree");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::from(&error)
     }
 }
 

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::answer::Value;
 use crate::problem::Problem;
+use crate::table::text;
 
 /// The most items of a page.
 pub(crate) const PAGE_MAX: u32 = 1_000;
@@ -16,11 +17,20 @@ pub(crate) const PAGE: u32 = 100;
 
 /// A page of a list. New items never change the pages behind a cursor.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct Page<T: ToSchema> {
+pub(crate) struct Page<T> {
     /// In the order of the list.
     pub(crate) items: Vec<T>,
     /// Ask for the next page with `after=` this; null at the end of the list.
     pub(crate) next: Option<String>,
+}
+
+/// An item that is a line of a spreadsheet, too.
+pub(crate) trait Line {
+    /// The names of the fields, in the order of the cells.
+    const COLUMNS: &'static [&'static str];
+
+    /// The fields as texts.
+    fn cells(&self) -> Vec<String>;
 }
 
 /// One settlement run.
@@ -130,7 +140,105 @@ pub(crate) struct Rejected {
     pub(crate) raw: String,
 }
 
+impl Line for Run {
+    const COLUMNS: &'static [&'static str] = &[
+        "run_id",
+        "settled_at",
+        "first_day",
+        "last_day",
+        "days",
+        "deliveries",
+        "events",
+        "lake_version",
+        "residual_cells",
+        "days_in_force",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let texts = [&self.run_id, &self.settled_at.to_string(), &self.first_day, &self.last_day].map(Clone::clone);
+        let counts =
+            [self.days, self.deliveries, self.events, self.lake_version, self.residual_cells, self.days_in_force];
+        texts.into_iter().chain(counts.map(|count| count.to_string())).collect()
+    }
+}
+
+impl Line for PeriodEntry {
+    const COLUMNS: &'static [&'static str] = &[
+        "period",
+        "action",
+        "generation",
+        "at",
+        "signed_by",
+        "reason",
+        "first_day",
+        "last_day",
+        "content_hash",
+        "manifest",
+        "in_force",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.period.clone(),
+            self.action.clone(),
+            self.generation.to_string(),
+            self.at.to_string(),
+            self.signed_by.clone(),
+            self.reason.clone(),
+            self.first_day.clone(),
+            self.last_day.clone(),
+            self.content_hash.clone(),
+            self.manifest.clone(),
+            self.in_force.to_string(),
+        ]
+    }
+}
+
+impl Line for Change {
+    const COLUMNS: &'static [&'static str] = &[
+        "day",
+        "run_id",
+        "run_before",
+        "rollup",
+        "event",
+        "dimensions",
+        "measure",
+        "unit",
+        "before",
+        "after",
+        "reason",
+        "changed_at",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.day.clone(),
+            self.run_id.clone(),
+            self.run_before.clone(),
+            self.rollup.clone(),
+            self.event.clone(),
+            self.dimensions.join("/"),
+            self.measure.clone(),
+            self.unit.clone(),
+            text(&self.before),
+            text(&self.after),
+            self.reason.clone(),
+            self.changed_at.to_string(),
+        ]
+    }
+}
+
+impl Line for Rejected {
+    const COLUMNS: &'static [&'static str] = &["id", "refused_at", "source", "field", "reason", "raw"];
+
+    fn cells(&self) -> Vec<String> {
+        let Self { id, refused_at, source, field, reason, raw } = self;
+        [id, &refused_at.to_string(), source, field, reason, raw].map(Clone::clone).to_vec()
+    }
+}
+
 /// A place in a list: the instant of the last item that was seen, and what tells items of one instant apart.
+/// Lists that no instant orders have the same one everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) at_us: i64,
@@ -159,7 +267,7 @@ impl Cursor {
 }
 
 /// A page of what was read, one item more than asked for, each with its place in the list.
-pub(crate) fn page<T: ToSchema>(mut placed: Vec<(Cursor, T)>, limit: u32) -> Page<T> {
+pub(crate) fn page<T>(mut placed: Vec<(Cursor, T)>, limit: u32) -> Page<T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = placed.len() > limit;
     placed.truncate(limit);

@@ -10,12 +10,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use reckon_batch::reconcile::{CellName, Drift};
+use reckon_schemas::csv;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::Unit;
 use reckon_schemas::time::day_number;
 use serde_json::json;
 
-use super::no_formula;
 use crate::report::measure_name;
 
 /// Decimals of every number in a Parquet file: those of a property's sum, more than any currency has.
@@ -34,14 +34,13 @@ pub(crate) struct CellRow {
 impl CellRow {
     fn texts(&self) -> Vec<String> {
         let Self { cell, drift, .. } = self;
-        let dimensions = cell.dimensions.iter().map(|value| no_formula(value)).collect::<Vec<_>>().join(" | ");
         let mut texts = vec![
             self.tenant.clone(),
             self.run_id.clone(),
             cell.day.to_string(),
             cell.rollup.clone(),
-            no_formula(&cell.event),
-            dimensions,
+            cell.event.clone(),
+            cell.dimensions.join(" | "),
             measure_name(drift.measure).to_owned(),
             unit_name(drift),
         ];
@@ -93,16 +92,11 @@ fn unit_name(drift: &Drift) -> String {
 
 /// Lines of CSV.
 pub(super) fn csv(rows: &[CellRow]) -> anyhow::Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     let mut header = vec!["tenant", "run_id", "day", "rollup", "event", "dimensions", "measure", "unit"];
     header.extend(["speed", "batch", "drift"]);
     header.extend(Reason::ALL.map(Reason::name));
     header.extend(["residual", "error_bound"]);
-    writer.write_record(header)?;
-    for row in rows {
-        writer.write_record(row.texts())?;
-    }
-    Ok(writer.into_inner()?)
+    Ok(csv::document(&header, rows.iter().map(CellRow::texts))?)
 }
 
 /// A Parquet file. Numbers are `DECIMAL(38, 6)`, so that no reader makes floats of them.
@@ -188,9 +182,9 @@ mod tests {
     fn lines_of_csv_are_exact_and_harmless() {
         let document = csv(&[row(7, Some("EUR"), -250, 1), row(8, None, -2, 0)]).expect("written");
         let text = String::from_utf8(document).expect("UTF-8");
-        let mut lines = csv::Reader::from_reader(text.as_bytes());
+        let mut lines = ::csv::Reader::from_reader(text.as_bytes());
         let headers = lines.headers().expect("a header").clone();
-        let lines: Vec<csv::StringRecord> = lines.records().collect::<Result<_, _>>().expect("lines");
+        let lines: Vec<::csv::StringRecord> = lines.records().collect::<Result<_, _>>().expect("lines");
         let get = |line: usize, name: &str| {
             lines[line][headers.iter().position(|header| header == name).expect(name)].to_owned()
         };

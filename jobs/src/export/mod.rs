@@ -45,17 +45,3 @@ pub(crate) fn deliver(document: &[u8], output: Option<&Path>) -> anyhow::Result<
     tracing::info!(file = %path.display(), bytes = document.len(), "written");
     Ok(())
 }
-
-/// Lines of CSV, with a header; RFC 4180.
-fn csv_document<R: serde::Serialize>(rows: impl Iterator<Item = R>) -> anyhow::Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
-    }
-    Ok(writer.into_inner()?)
-}
-
-/// A text that a spreadsheet would run as a formula gets a quote before it, because ids and dimensions come from outside.
-fn no_formula(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
-}

@@ -1,18 +1,35 @@
 //! A tie-out in every format.
 
 use reckon_batch::tie_out::{Age, Kind, Row, Tally, TieOut};
+use reckon_schemas::csv;
 use reckon_schemas::money::Currency;
 use serde::Serialize;
 use serde_json::json;
 
+use super::Format;
 use super::page::{grouped, render};
-use super::{Format, csv_document, no_formula};
+
+const COLUMNS: [&str; 13] = [
+    "kind",
+    "reference",
+    "currency",
+    "day",
+    "ours",
+    "theirs",
+    "difference",
+    "shape",
+    "days_open",
+    "age",
+    "note",
+    "events",
+    "rows",
+];
 
 /// The document. Parquet is refused: a tie-out is for people and spreadsheets.
 pub(crate) fn write(format: Format, tie_out: &TieOut) -> anyhow::Result<Vec<u8>> {
     let rows = || tie_out.groups.iter().map(|group| Ok(tie_out.row(group)?)).collect::<anyhow::Result<Vec<Row>>>();
     match format {
-        Format::Csv => csv_document(rows()?.into_iter().map(harmless)),
+        Format::Csv => Ok(csv::document(&COLUMNS, rows()?.into_iter().map(cells))?),
         Format::Parquet => anyhow::bail!("a tie-out is written as text, json, csv or html"),
         Format::Text | Format::Json => {
             let mut document = serde_json::to_vec_pretty(&json!({
@@ -30,8 +47,22 @@ pub(crate) fn write(format: Format, tie_out: &TieOut) -> anyhow::Result<Vec<u8>>
     }
 }
 
-fn harmless(row: Row) -> Row {
-    Row { reference: no_formula(&row.reference), events: no_formula(&row.events), rows: no_formula(&row.rows), ..row }
+fn cells(row: Row) -> [String; 13] {
+    [
+        row.kind.to_owned(),
+        row.reference,
+        row.currency.code().to_owned(),
+        row.day.to_string(),
+        row.ours.unwrap_or_default(),
+        row.theirs.unwrap_or_default(),
+        row.difference,
+        row.shape,
+        row.days_open.map(|days| days.to_string()).unwrap_or_default(),
+        row.age.map(|age| age.name().to_owned()).unwrap_or_default(),
+        row.note,
+        row.events,
+        row.rows,
+    ]
 }
 
 /// Everything but the single references; also the last line of standard output.

@@ -1,7 +1,7 @@
 //! Who asks, and what they may. The tenant comes from the credential alone: nothing else in a request can name one.
 //!
-//! A route says what it needs by what it extracts: [`Reader`], [`watcher::Watcher`] for streams, [`Admin`], or [`Editor`] for
-//! what people save. Everything without one of them is public, and there is little of that.
+//! A route says what it needs by what it extracts: [`Reader`], [`watcher::Watcher`] for streams, [`Finance`], [`Admin`], or
+//! [`Editor`] for what people save. Everything without one of them is public, and there is little of that.
 
 mod allowance;
 pub(crate) mod cookie;
@@ -181,6 +181,9 @@ impl Known {
 /// The tenant that may be read.
 pub(crate) struct Reader(pub(crate) Arc<Tenant>);
 
+/// The tenant whose books and single items may be seen. Read keys may be in the pages of a web site: they do not open these.
+pub(crate) struct Finance(pub(crate) Arc<Tenant>);
+
 /// Who manages the tenant.
 pub(crate) struct Admin(pub(crate) Caller);
 
@@ -225,6 +228,7 @@ macro_rules! needs {
 
 needs! {
     Reader: Read => caller Ok(Self(caller.tenant));
+    Finance: Finance => caller Ok(Self(caller.tenant));
     Admin: Admin => caller Ok(Self(caller));
     Editor: Read => caller caller.editor().map(Self);
 }

@@ -11,6 +11,7 @@ use sqlx::AnyConnection;
 use super::audit::Change;
 use super::keys::next_revision;
 use super::{Accounts, Actor, Error, instant, micros, now};
+use crate::records::Cursor;
 
 /// A kind of documents, and what is bounded about them.
 #[derive(Clone, Copy, Debug)]
@@ -53,23 +54,37 @@ pub(crate) struct Document {
 type Row = (String, String, String, i64, i64, String);
 
 impl Accounts {
-    /// All documents of a kind, by name.
-    pub(crate) async fn documents(&self, tenant: &TenantId, kind: Kind) -> Result<Vec<Document>, Error> {
+    /// Documents of a kind behind a place, by name, one more than `limit`.
+    pub(crate) async fn documents(
+        &self,
+        tenant: &TenantId,
+        kind: Kind,
+        after: &Cursor,
+        limit: u32,
+    ) -> Result<Vec<(Cursor, Document)>, Error> {
+        // Identifiers have no spaces, names may.
+        let (id, name) = after.tie.split_once(' ').unwrap_or_default();
         let rows: Vec<Row> = self
             .store()
             .within(async {
                 Ok(sqlx::query_as(
                     "SELECT id, name, body, revision, updated_at, updated_by FROM documents \
-                     WHERE tenant = $1 AND kind = $2 ORDER BY name, id LIMIT $3",
+                     WHERE tenant = $1 AND kind = $2 AND (name, id) > ($3, $4) ORDER BY name, id LIMIT $5",
                 )
                 .bind(tenant.as_str())
                 .bind(kind.name)
-                .bind(kind.count_max)
+                .bind(name)
+                .bind(id)
+                .bind(i64::from(limit) + 1)
                 .fetch_all(self.store().pool())
                 .await?)
             })
             .await?;
-        rows.into_iter().map(document).collect()
+        let placed = |document: Document| {
+            let cursor = Cursor { at_us: i64::MIN, tie: format!("{} {}", document.id, document.name) };
+            (cursor, document)
+        };
+        rows.into_iter().map(|row| document(row).map(placed)).collect()
     }
 
     /// Every document that nodes hold copies of.

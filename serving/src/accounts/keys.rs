@@ -12,11 +12,10 @@ use utoipa::ToSchema;
 
 use super::audit::Change;
 use super::{Accounts, Actor, Error, instant, micros, now, parse_scopes, scopes_text};
+use crate::records::Cursor;
 
 /// The most keys of a tenant that work.
 pub(crate) const KEYS_PER_TENANT_MAX: i64 = 100;
-/// The most keys in one listing, revoked and expired ones included.
-const LISTED_MAX: i64 = 1_000;
 
 /// A key of the store, without what would open anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -139,22 +138,34 @@ impl Accounts {
         Ok(())
     }
 
-    /// The tenant's keys in the store, the newest first.
-    pub(crate) async fn list_keys(&self, tenant: &TenantId) -> Result<Vec<KeyEntry>, Error> {
+    /// The tenant's keys in the store behind a place, revoked and expired ones too, the newest first, one more than `limit`.
+    pub(crate) async fn list_keys(
+        &self,
+        tenant: &TenantId,
+        after: &Cursor,
+        limit: u32,
+    ) -> Result<Vec<(Cursor, KeyEntry)>, Error> {
         let rows: Vec<Row> = self
             .store
             .within(async {
                 Ok(sqlx::query_as(
                     "SELECT prefix, name, scopes, created_at, created_by, expires_at, revoked_at FROM access_keys \
-                     WHERE tenant = $1 ORDER BY created_at DESC, prefix LIMIT $2",
+                     WHERE tenant = $1 AND (created_at < $2 OR created_at = $2 AND prefix > $3) \
+                     ORDER BY created_at DESC, prefix LIMIT $4",
                 )
                 .bind(tenant.as_str())
-                .bind(LISTED_MAX)
+                .bind(after.at_us)
+                .bind(&after.tie)
+                .bind(i64::from(limit) + 1)
                 .fetch_all(self.store.pool())
                 .await?)
             })
             .await?;
-        rows.into_iter().map(entry).collect()
+        let placed = |row: Row| {
+            let cursor = Cursor { at_us: row.3, tie: row.0.clone() };
+            Ok((cursor, entry(row)?))
+        };
+        rows.into_iter().map(placed).collect()
     }
 
     /// Every key that works, of all tenants.

@@ -264,23 +264,8 @@ fn too_slow(limit: Duration) -> Problem {
     Problem::unavailable(format!("no answer within {} s: ask for less, or later", limit.as_secs()))
 }
 
-/// Logged here, once; the client learns what it can do, and no internals.
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
-    match error {
-        StoreError::TooMuch { .. } => Problem::too_much(),
-        StoreError::OverLimit { .. } => {
-            tracing::info!(%error, "a question was over a limit");
-            Problem::over_limit()
-        }
-        StoreError::Unavailable { store, .. } => {
-            tracing::warn!(%error, "a store is away");
-            Problem::unavailable(format!("{store} does not answer"))
-        }
-        StoreError::Broken { .. } => {
-            tracing::error!(%error, "a store and this build do not agree");
-            Problem::internal()
-        }
-    }
+    error.into()
 }
 
 fn merge_problem(error: &MergeError) -> Problem {

@@ -1,7 +1,6 @@
 //! Keys, bounds and the audit log: what an admin of a tenant sees and changes.
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
@@ -13,15 +12,16 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
+use super::paging::Paging;
+use super::params::{Params, PathOf};
 use crate::access::{Admin, Reader};
-use crate::accounts::audit::{Entry, PAGE_MAX};
+use crate::accounts::audit::Entry;
 use crate::accounts::keys::{KeyEntry, KeyWish};
 use crate::problem::Problem;
+use crate::records::{Page, page};
 
 /// The longest name that something may have.
 const NAME_CHARS_MAX: usize = 100;
-/// How many entries of the audit log there are on a page that does not say.
-const PAGE: i64 = 100;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,9 +41,11 @@ pub(super) fn router() -> Router<App> {
 /// The keys of a tenant.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct KeyList {
-    /// Those that were made here, the newest first.
+    /// A page of those that were made here, the newest first; those that were revoked stay in the list.
     keys: Vec<KeyEntry>,
-    /// Those in the operator's catalog; only the operator can change them.
+    /// Ask for the next page with `after=` this; null at the end of the list.
+    next: Option<String>,
+    /// Those in the operator's catalog, on every page; only the operator can change them.
     in_catalog: Vec<CatalogKey>,
 }
 
@@ -112,31 +114,30 @@ pub(crate) struct QuotaAnswer {
 pub(crate) struct AuditPage {
     /// The newest first.
     entries: Vec<Entry>,
-    /// Give this as `before` for the next page; there is none if absent.
+    /// Ask for the next page with `after=` this; null at the end of the list.
     next: Option<String>,
 }
 
-/// Which page of the audit log.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AuditQuery {
-    before: Option<String>,
-    limit: Option<i64>,
-}
-
 /// The tenant's keys, without what would open anything.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", security(("admin_key" = []), ("session" = [])),
+#[utoipa::path(get, path = "/v1/keys", tag = "access", security(("admin_key" = []), ("session" = [])), params(Paging),
     responses(
-        (status = 200, description = "They are these", body = KeyList),
+        (status = 200, description = "A page of them", body = KeyList),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not signed in", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Needs the scope admin", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list_keys(State(app): State<App>, Admin(caller): Admin) -> Result<Response, Problem> {
-    let keys = app.access.accounts().list_keys(&caller.tenant.id).await?;
+pub(crate) async fn list_keys(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Params(paging): Params<Paging>,
+) -> Result<Json<KeyList>, Problem> {
+    let (limit, after) = paging.newest_first()?;
+    let keys = app.access.accounts().list_keys(&caller.tenant.id, &after, limit).await?;
+    let Page { items: keys, next } = page(keys, limit);
     let in_catalog = caller.tenant.keys.iter().cloned();
     let shown = |AccessKey { prefix, scopes, expires_at, .. }| CatalogKey { prefix, scopes, expires_at };
-    Ok(private(Json(KeyList { keys, in_catalog: in_catalog.map(shown).collect() })))
+    Ok(Json(KeyList { keys, next, in_catalog: in_catalog.map(shown).collect() }))
 }
 
 /// Makes a key. The answer is the only place where it is shown.
@@ -157,7 +158,7 @@ pub(crate) async fn create_key(
     State(app): State<App>,
     Admin(caller): Admin,
     Body(wanted): Body<NewKeyRequest>,
-) -> Result<Response, Problem> {
+) -> Result<(StatusCode, Json<NewKeyAnswer>), Problem> {
     let name = checked_name(&wanted.name)?;
     if wanted.scopes.is_empty() {
         return Err(Problem::invalid_body(
@@ -169,7 +170,7 @@ pub(crate) async fn create_key(
     }
     let wish = KeyWish { name, scopes: wanted.scopes, expires_at: wanted.expires_at };
     let (key, entry) = app.access.accounts().create_key(&caller.tenant.id, wish, &caller.actor).await?;
-    Ok((StatusCode::CREATED, private(Json(NewKeyAnswer { key, entry }))).into_response())
+    Ok((StatusCode::CREATED, Json(NewKeyAnswer { key, entry })))
 }
 
 /// Ends a key: here at once, on other nodes and in collectors within seconds.
@@ -185,7 +186,7 @@ pub(crate) async fn create_key(
 pub(crate) async fn revoke_key(
     State(app): State<App>,
     Admin(caller): Admin,
-    Path(prefix): Path<String>,
+    PathOf(prefix): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     app.access.accounts().revoke_key(&caller.tenant.id, &prefix, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -197,24 +198,21 @@ pub(crate) async fn revoke_key(
         (status = 200, description = "These are the bounds", body = QuotaAnswer),
         (status = 401, description = "Not signed in", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn quotas(State(app): State<App>, Reader(tenant): Reader) -> Response {
+pub(crate) async fn quotas(State(app): State<App>, Reader(tenant): Reader) -> Json<QuotaAnswer> {
     let allowance = app.access.allowance(&tenant.id);
     let limits = allowance.limits();
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    private(Json(QuotaAnswer {
+    Json(QuotaAnswer {
         queries_per_second_max: limits.queries_per_second_max,
         live_clients: Used { used: count(allowance.live_clients()), max: count(limits.live_clients_max) },
         rows_per_minute: Used { used: allowance.rows_used(), max: limits.rows_per_minute_max },
         events_per_second_max: tenant.events_per_second_max,
-    }))
+    })
 }
 
 /// Who changed what, the newest first.
 #[utoipa::path(get, path = "/v1/audit", tag = "access", security(("admin_key" = []), ("session" = [])),
-    params(
-        ("before" = Option<String>, Query, description = "Only entries before the one of this identifier: `next` of the page before"),
-        ("limit" = Option<i64>, Query, description = "How many entries, 1 to 1000; 100 by default"),
-    ),
+    params(Paging),
     responses(
         (status = 200, description = "A page of it", body = AuditPage),
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
@@ -225,21 +223,17 @@ pub(crate) async fn quotas(State(app): State<App>, Reader(tenant): Reader) -> Re
 pub(crate) async fn audit(
     State(app): State<App>,
     Admin(caller): Admin,
-    query: Result<Query<AuditQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid_parameter("limit", format!("give 1 to {PAGE_MAX}")));
-    }
+    Params(paging): Params<Paging>,
+) -> Result<Json<AuditPage>, Problem> {
+    let (limit, after) = paging.read()?;
     let is_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if query.before.as_deref().is_some_and(|before| !is_id(before)) {
-        return Err(Problem::invalid_parameter("before", "give `next` of the page before"));
+    if after.as_deref().is_some_and(|after| !is_id(after)) {
+        return Err(Problem::invalid_parameter("after", "give `next` of the page before"));
     }
-    let entries = app.access.accounts().audit(caller.tenant.id.as_str(), query.before.as_deref(), limit).await?;
-    let is_full = i64::try_from(entries.len()) == Ok(limit);
+    let entries = app.access.accounts().audit(caller.tenant.id.as_str(), after.as_deref(), limit.into()).await?;
+    let is_full = u32::try_from(entries.len()) == Ok(limit);
     let next = entries.last().filter(|_| is_full).map(|entry| entry.id.clone());
-    Ok(private(Json(AuditPage { entries, next })))
+    Ok(Json(AuditPage { entries, next }))
 }
 
 /// A name that people give to something.

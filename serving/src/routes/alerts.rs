@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use async_stream::stream;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +22,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
+use super::params::{Params, PathOf};
 use crate::access::watcher::{Admission, Watcher};
 use crate::access::{Editor, Place, Reader};
 use crate::accounts::Accounts;
@@ -104,6 +104,7 @@ pub(crate) struct EventList {
 /// Which events.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct EventQuery {
     /// Those after the event of this id; all that are kept without it.
     after: Option<String>,
@@ -174,7 +175,11 @@ pub(crate) async fn create(
         (status = 404, description = "There is no such alert", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn read(State(app): State<App>, reader: Reader, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn read(
+    State(app): State<App>,
+    reader: Reader,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
     let alert = app.access.accounts().alert(reader.0.id.as_str(), &id).await?;
     let revision = revision_tag(&alert);
     Ok(([revision, NO_STORE], Json(AlertAnswer::from(alert))).into_response())
@@ -199,7 +204,7 @@ pub(crate) async fn read(State(app): State<App>, reader: Reader, Path(id): Path<
 pub(crate) async fn change(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
     Body(definition): Body<Definition>,
 ) -> Result<Response, Problem> {
@@ -227,7 +232,7 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     app.access.accounts().delete_alert(caller.tenant.id.as_str(), &id, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -244,10 +249,8 @@ pub(crate) async fn remove(
 pub(crate) async fn events(
     State(app): State<App>,
     reader: Reader,
-    query: Result<Query<EventQuery>, QueryRejection>,
+    Params(EventQuery { after, limit }): Params<EventQuery>,
 ) -> Result<Json<EventList>, Problem> {
-    let Query(EventQuery { after, limit }) =
-        query.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
     let limit = limit.unwrap_or(100);
     if !(1..=EVENTS_MAX).contains(&limit) {
         return Err(Problem::invalid_parameter("limit", format!("between 1 and {EVENTS_MAX}")));

@@ -1,12 +1,12 @@
 //! What is unusual.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use reckon_schemas::time::EventTime;
 
 use super::App;
+use super::params::{Pairs, Params};
 use crate::access::Reader;
 use crate::anomaly::{Judged, Judgement, judge};
 use crate::problem::Problem;
@@ -46,9 +46,8 @@ const DEFAULT_HOURS: i64 = 24;
 pub(crate) async fn anomalies(
     State(app): State<App>,
     reader: Reader,
-    pairs: Result<Parameters<Vec<(String, String)>>, QueryRejection>,
+    Params(pairs): Params<Pairs>,
 ) -> Result<Json<Judged>, Problem> {
-    let Parameters(pairs) = pairs.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
     let now = Timestamp::now();
     let (question, judgement) = read(pairs, now)?;
     let answer = app.evaluator.answer(&question, &reader.0, now).await?;

@@ -1,18 +1,13 @@
-//! The handlers.
+//! One question: answered once, or again and again.
 
-use axum::extract::State;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{self, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, extract};
 use jiff::Timestamp;
-use reckon_schemas::catalog::{Measure, Metric};
-use reckon_schemas::window::Grain;
-use serde::Serialize;
-use utoipa::ToSchema;
 
+use super::params::{Pairs, Params};
 use super::questions::say;
 use super::{App, accept};
 use crate::access::Reader;
@@ -23,48 +18,7 @@ use crate::live::websocket::{self, Host};
 use crate::problem::Problem;
 use crate::query::params::Query;
 use crate::query::question::Question;
-use crate::query::store_problem;
-use crate::reconciliation::Reconciliation;
 use crate::server::Place;
-
-pub(super) type Pairs = Result<extract::Query<Vec<(String, String)>>, QueryRejection>;
-
-/// What can be asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct CatalogAnswer {
-    /// The tenant of the key.
-    tenant: String,
-    /// The zone that its days are in.
-    time_zone: String,
-    /// The numbers.
-    metrics: Vec<MetricAnswer>,
-    /// Their dimensions: names joined by `,`; `total` has none.
-    rollups: Vec<String>,
-    /// The lengths of windows.
-    grains: Vec<&'static str>,
-}
-
-/// A number that can be asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct MetricAnswer {
-    /// The name to ask by.
-    name: String,
-    /// The events that count.
-    event: String,
-    /// What is counted of them: `count`, `money`, `sum`, `users`, `active_users` or `top`.
-    #[schema(value_type = String)]
-    measure: Measure,
-    /// For money: its ISO 4217 code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    currency: Option<reckon_schemas::money::Currency>,
-    /// For sums and the most frequent values: of which property.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    property: Option<String>,
-    /// For the most frequent values: how many there are at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<usize>,
-}
 
 /// Answers a question about one metric.
 ///
@@ -117,10 +71,10 @@ pub(crate) async fn query(
     State(app): State<App>,
     reader: Reader,
     headers: HeaderMap,
-    given: Pairs,
+    Params(given): Params<Pairs>,
 ) -> Result<Response, Problem> {
-    let form = accept::form(&headers)?;
-    let question = Question::parse(&pairs(given)?)?;
+    let form = accept::form(&headers, accept::FORMS)?;
+    let question = Question::parse(&given)?;
     say(form, &app.answers.answer(&question, &reader.0, Timestamp::now()).await?, &question)
 }
 
@@ -152,9 +106,9 @@ pub(crate) async fn live(
     State(app): State<App>,
     watcher: Watcher,
     headers: HeaderMap,
-    given: Pairs,
+    Params(given): Params<Pairs>,
 ) -> Result<Response, Problem> {
-    let query = Query::parse(&pairs(given)?)?;
+    let query = Query::parse(&given)?;
     if app.evaluator.reads_events(&query, &watcher.tenant) {
         let detail = "no rollup answers this question, and single events are not read again and again: ask /v1/query";
         return Err(Problem::not_answerable("by", detail));
@@ -199,71 +153,6 @@ pub(crate) async fn live_ws(
         websocket::converse(socket, host, watcher).await;
         drop(place);
     }))
-}
-
-/// The newest settlement run and its comparison with the speed layer.
-#[utoipa::path(get, path = "/v1/reconciliations/latest", tag = "read", security(("read_key" = [])),
-    responses(
-        (status = 200, description = "The comparison", body = Reconciliation),
-        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "Nothing was settled yet", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
-    ))]
-pub(crate) async fn latest_reconciliation(State(app): State<App>, reader: Reader) -> Result<Response, Problem> {
-    let latest = app.evaluator.stores().clickhouse.latest_reconciliation(&reader.0).await;
-    let latest = latest.map_err(|error| store_problem(&error))?;
-    let latest = latest.ok_or_else(|| Problem::not_found("nothing was settled yet: run `reckon nightly`"))?;
-    Ok(fresh(Json(latest)))
-}
-
-/// What can be asked for.
-#[utoipa::path(get, path = "/v1/catalog", tag = "read", security(("read_key" = [])),
-    responses(
-        (status = 200, description = "Metrics, rollups and grains", body = CatalogAnswer),
-        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
-    ))]
-pub(crate) async fn catalog(reader: Reader) -> Response {
-    let tenant = reader.0;
-    let metric = |metric: &Metric| MetricAnswer {
-        name: metric.name.clone(),
-        event: metric.event.clone(),
-        measure: metric.measure,
-        currency: metric.currency,
-        property: metric.property.clone(),
-        limit: (metric.measure == Measure::Top).then(|| metric.top_limit()),
-    };
-    fresh(Json(CatalogAnswer {
-        tenant: tenant.id.to_string(),
-        time_zone: tenant.time_zone.name().to_owned(),
-        metrics: tenant.metrics.iter().map(metric).collect(),
-        rollups: tenant.counted_rollups().iter().map(ToString::to_string).collect(),
-        grains: Grain::ALL.map(Grain::name).to_vec(),
-    }))
-}
-
-/// Whether the process runs.
-#[utoipa::path(get, path = "/healthz", tag = "operate", responses((status = 200, description = "It runs")))]
-pub(crate) async fn healthz() -> &'static str {
-    "ok\n"
-}
-
-/// Whether questions can be answered: ClickHouse has to be there; without Redis answers are a little older.
-#[utoipa::path(get, path = "/readyz", tag = "operate",
-    responses(
-        (status = 200, description = "They can"),
-        (status = 503, description = "ClickHouse does not answer", body = Problem, content_type = "application/problem+json"),
-    ))]
-pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    let stores = app.evaluator.stores();
-    let (clickhouse, redis) = tokio::join!(stores.clickhouse.ping(), stores.redis.ping());
-    clickhouse.map_err(|error| store_problem(&error))?;
-    Ok(if redis.is_ok() { "ready\n" } else { "ready, without Redis\n" })
-}
-
-/// The parameters of a query string.
-pub(super) fn pairs(given: Pairs) -> Result<Vec<(String, String)>, Problem> {
-    let extract::Query(pairs) = given.map_err(|rejection| Problem::unreadable_query(rejection.body_text()))?;
-    Ok(pairs)
 }
 
 /// Answers belong to one key and one moment: no cache in between may keep them.

@@ -1,6 +1,6 @@
 //! Dashboards: made, read, changed, removed.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,12 +11,15 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::App;
-use super::accounts::private;
 use super::body::Body;
+use super::paging::Paging;
+use super::params::{Params, PathOf};
+use super::revision::{etag, matches};
 use crate::access::{Editor, Reader};
 use crate::accounts::documents::Document;
 use crate::boards::dashboard::{DASHBOARDS, Dashboard};
 use crate::problem::Problem;
+use crate::records::{Page, page};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -67,24 +70,33 @@ pub(crate) struct Listed {
 /// The tenant's dashboards.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct DashboardList {
-    /// By name.
+    /// A page of them, by name.
     dashboards: Vec<Listed>,
+    /// Ask for the next page with `after=` this; null at the end of the list.
+    next: Option<String>,
 }
 
 /// The tenant's dashboards, by name.
-#[utoipa::path(get, path = "/v1/dashboards", tag = "boards", security(("read_key" = []), ("session" = [])),
+#[utoipa::path(get, path = "/v1/dashboards", tag = "boards", security(("read_key" = []), ("session" = [])), params(Paging),
     responses(
-        (status = 200, description = "They are these", body = DashboardList),
+        (status = 200, description = "A page of them", body = DashboardList),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not signed in", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list(State(app): State<App>, Reader(tenant): Reader) -> Result<Response, Problem> {
-    let documents = app.access.accounts().documents(&tenant.id, DASHBOARDS).await?;
+pub(crate) async fn list(
+    State(app): State<App>,
+    Reader(tenant): Reader,
+    Params(paging): Params<Paging>,
+) -> Result<Json<DashboardList>, Problem> {
+    let (limit, after) = paging.in_order()?;
+    let documents = app.access.accounts().documents(&tenant.id, DASHBOARDS, &after, limit).await?;
+    let Page { items, next } = page(documents, limit);
     let listed = |document: Document| {
         let Document { id, name, revision, updated_at, updated_by, .. } = document;
         Listed { id, name, revision, updated_at, updated_by }
     };
-    Ok(private(Json(DashboardList { dashboards: documents.into_iter().map(listed).collect() })))
+    Ok(Json(DashboardList { dashboards: items.into_iter().map(listed).collect(), next }))
 }
 
 /// Saves a dashboard. Every chart has to be a question that can be asked.
@@ -129,7 +141,7 @@ pub(crate) async fn create(
 pub(crate) async fn read(
     State(app): State<App>,
     Reader(tenant): Reader,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
     let document = app.access.accounts().document(&tenant.id, DASHBOARDS, &id).await?;
     let dashboard = Dashboard::read(&document)?;
@@ -159,13 +171,13 @@ pub(crate) async fn read(
 pub(crate) async fn change(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
     Body(dashboard): Body<Dashboard>,
 ) -> Result<Response, Problem> {
     let accounts = app.access.accounts();
     let read = accounts.document(&caller.tenant.id, DASHBOARDS, &id).await?;
-    matches(&headers, &read)?;
+    matches(&headers, read.revision)?;
     dashboard.check(has_metric(&app, &caller.tenant))?;
     let changed = accounts.change_document(&caller.tenant.id, DASHBOARDS, &read, dashboard.kept()?, &caller.actor);
     Ok(saved(changed.await?, dashboard))
@@ -189,12 +201,12 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let accounts = app.access.accounts();
     let read = accounts.document(&caller.tenant.id, DASHBOARDS, &id).await?;
-    matches(&headers, &read)?;
+    matches(&headers, read.revision)?;
     accounts.remove_document(&caller.tenant.id, DASHBOARDS, &read, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -206,25 +218,6 @@ fn has_metric(app: &App, tenant: &Tenant) -> impl Fn(&str) -> bool {
 }
 
 fn saved(document: Document, dashboard: Dashboard) -> Response {
-    let etag = HeaderValue::from_str(&etag(&document)).ok();
     let Document { id, revision, updated_at, updated_by, .. } = document;
-    let mut response = private(Json(SavedDashboard { id, revision, updated_at, updated_by, dashboard }));
-    response.headers_mut().extend(etag.map(|etag| (header::ETAG, etag)));
-    response
-}
-
-/// The strong validator of a version.
-pub(super) fn etag(document: &Document) -> String {
-    format!("\"{}\"", document.revision)
-}
-
-/// Whether the request is about this version.
-pub(super) fn matches(headers: &HeaderMap, document: &Document) -> Result<(), Problem> {
-    let wanted = headers.get(header::IF_MATCH).ok_or_else(Problem::if_match_missing)?;
-    let wanted = wanted.to_str().unwrap_or_default();
-    let own = etag(document);
-    if wanted.trim() == "*" || wanted.split(',').any(|tag| tag.trim() == own) {
-        return Ok(());
-    }
-    Err(Problem::changed_meanwhile())
+    ([etag(revision)], Json(SavedDashboard { id, revision, updated_at, updated_by, dashboard })).into_response()
 }

@@ -6,13 +6,18 @@ mod alerts;
 mod anomalies;
 mod api;
 mod body;
+mod catalog;
 mod dashboards;
 mod funnels;
 mod grafana;
+mod health;
 mod openapi;
 mod page;
+mod paging;
+mod params;
 mod questions;
 mod records;
+mod revision;
 mod saved_metrics;
 mod session;
 mod users;
@@ -22,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRef, Request};
+use axum::extract::{FromRef, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +39,6 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::access::{Access, meter};
 use crate::alerts::webhook::Webhooks;
@@ -75,32 +79,37 @@ impl FromRef<App> for Arc<Access> {
 pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     // Longer than a query's own limit, which answers with a problem document.
     let time_max = app.tuning.query_timeout.max(app.tuning.events_timeout) * 2;
-    let answered_at_once = Router::new()
+    let documents = Router::new()
         .route("/v1/funnels", post(funnels::funnels))
-        .route("/v1/reconciliations/latest", get(api::latest_reconciliation))
+        .route("/v1/reconciliations/latest", get(records::latest))
         .route("/v1/anomalies", get(anomalies::anomalies))
-        .route("/v1/catalog", get(api::catalog))
-        .route("/healthz", get(api::healthz))
-        .route("/readyz", get(api::readyz))
-        .merge(questions::router())
+        .route("/v1/catalog", get(catalog::catalog))
+        .route("/v1/heatmap", get(questions::heat_map))
+        .merge(health::router())
         .merge(accounts::router())
         .merge(session::router())
         .merge(users::router())
         .merge(dashboards::router())
         .merge(alerts::router())
         .merge(grafana::router())
-        .merge(records::router())
         .merge(saved_metrics::router())
-        .merge(openapi::router(extra))
-        .merge(page::router())
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_max))
-        .layer(CompressionLayer::new());
-    let cors = cors(&app.tuning.cors_origins);
-    let router = Router::new()
+        .layer(middleware::from_fn(accept::no_rows));
+    let streams = Router::new()
         .route("/v1/live", get(api::live))
         .merge(alerts::live_router())
         .route("/v1/live/ws", any(api::live_ws))
-        .merge(answered_at_once)
+        .layer(middleware::from_fn(accept::no_rows));
+    let answered_at_once = |router: Router<App>| {
+        router.layer(middleware::from_fn_with_state(time_max, bounded_time)).layer(CompressionLayer::new())
+    };
+    let api = answered_at_once(documents.merge(questions::router()).merge(records::router()))
+        .merge(streams)
+        // Answers belong to one credential and one moment: no cache in between may keep them.
+        .layer(constant_header(header::CACHE_CONTROL, "no-store"));
+    let cors = cors(&app.tuning.cors_origins);
+    let router = Router::new()
+        .merge(api)
+        .merge(answered_at_once(openapi::router(extra).merge(page::router())))
         .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)
@@ -131,13 +140,25 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         .allow_origin(origins.clone())
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(headers)
-        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER])
+        .expose_headers([
+            header::AGE,
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            paging::NEXT,
+            questions::STALE,
+        ])
         .max_age(Duration::from_secs(3_600));
     (!origins.is_empty()).then_some(layer)
 }
 
 fn constant_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+}
+
+async fn bounded_time(State(time_max): State<Duration>, request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(time_max, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::timed_out().into_response())
 }
 
 async fn bounded_head(request: Request, next: Next) -> Response {

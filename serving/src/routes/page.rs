@@ -1,13 +1,13 @@
 //! The page and the client library for browsers, compiled into the binary.
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rust_embed::RustEmbed;
 
 use super::App;
+use super::params::PathOf;
 use crate::problem::Problem;
 
 #[derive(RustEmbed)]
@@ -23,7 +23,9 @@ const NOT_BUILT: &str = "The page was not built into this binary: run `make ui` 
 
 /// `/` and the page's files.
 pub(super) fn router() -> Router<App> {
-    Router::new().route("/", get(async || index())).route("/{*file}", get(async |Path(path): Path<String>| file(&path)))
+    Router::new()
+        .route("/", get(async || index()))
+        .route("/{*file}", get(async |PathOf(path): PathOf<String>| file(&path)))
 }
 
 fn index() -> Response {

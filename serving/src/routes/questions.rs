@@ -1,9 +1,9 @@
 //! Asking: one question or several, a metric's history, a heat map.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::join_all;
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
-use super::api::{Pairs, fresh, pairs};
+use super::paging::NEXT;
+use super::params::{Pairs, Params, PathOf};
 use super::{App, accept, api};
 use crate::access::Reader;
 use crate::answer::{Answer, Stale};
@@ -20,10 +21,8 @@ use crate::problem::Problem;
 use crate::query::question::{QUESTIONS_MAX, Question, WrittenQuestion};
 use crate::table::Form;
 
-/// What to give as `cursor` for the next page, for clients that read no JSON.
-const NEXT: HeaderName = HeaderName::from_static("reckon-next");
 /// Says that an answer is older than it should be, and why.
-const STALE: HeaderName = HeaderName::from_static("reckon-stale");
+pub(super) const STALE: HeaderName = HeaderName::from_static("reckon-stale");
 
 /// The description of these routes.
 #[derive(OpenApi)]
@@ -50,12 +49,9 @@ pub(crate) enum Outcome {
     Problem(Problem),
 }
 
-/// `/v1/query` and what is asked beside it.
+/// `/v1/query` and the same under another name: answers that are rows, too.
 pub(super) fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/query", get(api::query).post(ask))
-        .route("/v1/metrics/{id}/history", get(history))
-        .route("/v1/heatmap", get(heat_map))
+    Router::new().route("/v1/query", get(api::query).post(ask)).route("/v1/metrics/{id}/history", get(history))
 }
 
 /// Answers questions that are written as JSON.
@@ -89,7 +85,7 @@ pub(super) fn router() -> Router<App> {
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request) -> Result<Response, Problem> {
-    let form = accept::form(request.headers())?;
+    let form = accept::form(request.headers(), accept::FORMS)?;
     let now = Timestamp::now();
     match asked(request).await? {
         Asked::One(written) => {
@@ -111,7 +107,7 @@ pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request
                 };
                 answer.map_or_else(Outcome::Problem, |answer| Outcome::Answer(Box::new(answer)))
             });
-            Ok(fresh(Json(join_all(outcomes).await)))
+            Ok(Json(join_all(outcomes).await).into_response())
         }
     }
 }
@@ -147,12 +143,11 @@ pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request
 pub(crate) async fn history(
     State(app): State<App>,
     reader: Reader,
-    Path(metric): Path<String>,
+    PathOf(metric): PathOf<String>,
     headers: HeaderMap,
-    given: Pairs,
+    Params(mut given): Params<Pairs>,
 ) -> Result<Response, Problem> {
-    let form = accept::form(&headers)?;
-    let mut given = pairs(given)?;
+    let form = accept::form(&headers, accept::FORMS)?;
     for (name, _) in &mut given {
         match name.as_str() {
             "granularity" => "grain".clone_into(name),
@@ -188,9 +183,12 @@ pub(crate) async fn history(
         (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn heat_map(State(app): State<App>, reader: Reader, given: Pairs) -> Result<Response, Problem> {
-    let map = app.evaluator.heat_map(&pairs(given)?, &reader.0, Timestamp::now()).await?;
-    Ok(fresh(Json(map)))
+pub(crate) async fn heat_map(
+    State(app): State<App>,
+    reader: Reader,
+    Params(given): Params<Pairs>,
+) -> Result<Json<HeatMap>, Problem> {
+    Ok(Json(app.evaluator.heat_map(&given, &reader.0, Timestamp::now()).await?))
 }
 
 /// An answer in the form that was asked for.
@@ -198,7 +196,7 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     if form != Form::Json && answer.comparison.is_some() {
         return Err(Problem::not_acceptable("a comparison is sent as application/json only"));
     }
-    let mut response = fresh(form.bytes(answer, &question.query.by)?);
+    let mut response = form.bytes(answer, &question.query.by)?.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));

@@ -1,6 +1,6 @@
 //! Metrics that are written as a text and saved under a name.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -10,14 +10,16 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::App;
-use super::accounts::private;
 use super::body::Body;
-use super::dashboards::{etag, matches};
+use super::paging::Paging;
+use super::params::{Params, PathOf};
+use super::revision::{etag, matches};
 use crate::access::{Editor, Reader};
 use crate::accounts::Error;
 use crate::accounts::documents::{Document, METRICS};
 use crate::boards::metric::SavedMetric;
 use crate::problem::Problem;
+use crate::records::{Page, page};
 
 #[derive(OpenApi)]
 #[openapi(paths(list, create, read, change, remove))]
@@ -47,21 +49,29 @@ pub(crate) struct SavedMetricAnswer {
 /// The tenant's saved metrics.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct MetricList {
-    /// By name. Those of the catalog are at `/v1/catalog`.
+    /// A page of them, by name. Those of the catalog are at `/v1/catalog`.
     metrics: Vec<SavedMetricAnswer>,
+    /// Ask for the next page with `after=` this; null at the end of the list.
+    next: Option<String>,
 }
 
 /// The metrics that people saved, by name.
-#[utoipa::path(get, path = "/v1/metrics", tag = "boards", security(("read_key" = []), ("session" = [])),
+#[utoipa::path(get, path = "/v1/metrics", tag = "boards", security(("read_key" = []), ("session" = [])), params(Paging),
     responses(
-        (status = 200, description = "They are these", body = MetricList),
+        (status = 200, description = "A page of them", body = MetricList),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not signed in", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list(State(app): State<App>, Reader(tenant): Reader) -> Result<Response, Problem> {
-    let documents = app.access.accounts().documents(&tenant.id, METRICS).await?;
-    let metrics = documents.into_iter().map(answer).collect::<Result<_, _>>()?;
-    Ok(private(Json(MetricList { metrics })))
+pub(crate) async fn list(
+    State(app): State<App>,
+    Reader(tenant): Reader,
+    Params(paging): Params<Paging>,
+) -> Result<Json<MetricList>, Problem> {
+    let (limit, after) = paging.in_order()?;
+    let documents = app.access.accounts().documents(&tenant.id, METRICS, &after, limit).await?;
+    let Page { items, next } = page(documents, limit);
+    Ok(Json(MetricList { metrics: items.into_iter().map(answer).collect::<Result<_, _>>()?, next }))
 }
 
 /// Saves a metric. From then on a question can name it, like those of the catalog; on other nodes after a second.
@@ -105,7 +115,7 @@ pub(crate) async fn create(
 pub(crate) async fn read(
     State(app): State<App>,
     Reader(tenant): Reader,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
     tagged(app.access.accounts().document(&tenant.id, METRICS, &id).await?)
 }
@@ -134,13 +144,13 @@ pub(crate) async fn read(
 pub(crate) async fn change(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
     Body(metric): Body<SavedMetric>,
 ) -> Result<Response, Problem> {
     let accounts = app.access.accounts();
     let read = accounts.document(&caller.tenant.id, METRICS, &id).await?;
-    matches(&headers, &read)?;
+    matches(&headers, read.revision)?;
     metric.check(&caller.tenant)?;
     if metric.name != id {
         return Err(Problem::invalid_body("a metric keeps its name: save another one under the new name"));
@@ -167,12 +177,12 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     State(app): State<App>,
     Editor(caller): Editor,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let accounts = app.access.accounts();
     let read = accounts.document(&caller.tenant.id, METRICS, &id).await?;
-    matches(&headers, &read)?;
+    matches(&headers, read.revision)?;
     accounts.remove_document(&caller.tenant.id, METRICS, &read, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -184,8 +194,6 @@ fn answer(document: Document) -> Result<SavedMetricAnswer, Error> {
 }
 
 fn tagged(document: Document) -> Result<Response, Problem> {
-    let tag = HeaderValue::from_str(&etag(&document)).ok();
-    let mut response = private(Json(answer(document)?));
-    response.headers_mut().extend(tag.map(|tag| (header::ETAG, tag)));
-    Ok(response)
+    let tag = etag(document.revision);
+    Ok(([tag], Json(answer(document)?)).into_response())
 }

@@ -1,6 +1,6 @@
 //! The members of a tenant.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -12,6 +12,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::App;
 use super::accounts::private;
 use super::body::Body;
+use super::params::PathOf;
 use crate::access::Admin;
 use crate::accounts::invitations::Waiting;
 use crate::accounts::users::{Member, checked_email};
@@ -121,7 +122,7 @@ pub(crate) async fn invite(
 pub(crate) async fn change(
     State(app): State<App>,
     Admin(caller): Admin,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     Body(Scopes { scopes }): Body<Scopes>,
 ) -> Result<StatusCode, Problem> {
     some(&scopes)?;
@@ -142,7 +143,7 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     State(app): State<App>,
     Admin(caller): Admin,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     app.access.accounts().change_member(&caller.tenant.id, &id, None, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)

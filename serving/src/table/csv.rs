@@ -1,16 +1,17 @@
-//! Comma-separated values (RFC 4180), with a header. Numbers are the decimal texts of the answer, to the last digit.
+//! Comma-separated values. Numbers are the decimal texts of the answer, to the last digit.
 
-use csv::{Error, Writer};
+use reckon_schemas::csv;
 
-use super::{COLUMNS, Dimension, rows};
+use super::{COLUMNS, Dimension, failed, rows};
 use crate::answer::{Answer, Method, Value};
+use crate::problem::Problem;
+use crate::records::Line;
 
-pub(super) fn write(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer::from_writer(Vec::new());
+pub(super) fn write(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<Vec<u8>, Problem> {
     let names = dimensions.iter().map(|dimension| dimension.column.as_str());
-    writer.write_record(std::iter::once("kind").chain(names).chain(COLUMNS))?;
-    for row in rows(answer) {
-        let values = dimensions.iter().map(|dimension| row.value_of(dimension.name).unwrap_or_default());
+    let header: Vec<&str> = std::iter::once("kind").chain(names).chain(COLUMNS).collect();
+    let lines = rows(answer).map(|row| {
+        let values = dimensions.iter().map(|dimension| row.value_of(dimension.name).unwrap_or_default().to_owned());
         let number = row.number;
         let texts = [
             row.start.to_string(),
@@ -23,13 +24,21 @@ pub(super) fn write(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<Vec
             number.as_of.map(|at| at.to_string()).unwrap_or_default(),
             number.run_id.clone().unwrap_or_default(),
         ];
-        writer.write_record(std::iter::once(row.kind.name()).chain(values).chain(texts.iter().map(String::as_str)))?;
-    }
-    writer.into_inner().map_err(|error| Error::from(error.into_error()))
+        std::iter::once(row.kind.name().to_owned()).chain(values).chain(texts).collect::<Vec<String>>()
+    });
+    csv::document(&header, lines).map_err(|error| failed(&error))
+}
+
+/// A page of a list.
+///
+/// # Errors
+/// A line does not fit under the header.
+pub(crate) fn lines<T: Line>(items: &[T]) -> Result<Vec<u8>, Problem> {
+    csv::document(T::COLUMNS, items.iter().map(Line::cells)).map_err(|error| failed(&error))
 }
 
 /// A value as a text; nothing where it is not defined.
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Integer(integer) => integer.to_string(),
         Value::Decimal(text) => text.clone(),

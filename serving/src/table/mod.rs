@@ -1,4 +1,4 @@
-//! An answer as rows, for spreadsheets and for programs that read columns.
+//! An answer as rows, for spreadsheets and for programs that read columns; and a page of a list as lines.
 
 mod arrow;
 mod csv;
@@ -9,6 +9,8 @@ use jiff::Timestamp;
 
 use crate::answer::{Answer, Group, Number};
 use crate::problem::Problem;
+
+pub(crate) use self::csv::{lines, text};
 
 /// The forms of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Form {
         let dimensions = dimensions(answer, by);
         match self {
             Form::Json => serde_json::to_vec(answer).map_err(|error| failed(&error)),
-            Form::Csv => csv::write(answer, &dimensions).map_err(|error| failed(&error)),
+            Form::Csv => csv::write(answer, &dimensions),
             Form::Arrow => arrow::write(answer, &dimensions),
         }
     }
