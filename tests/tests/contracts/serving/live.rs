@@ -215,7 +215,7 @@ async fn that_numbers_are_fresh_is_told_no_more_often_than_they_are_refreshed() 
         }
         anyhow::Ok(())
     };
-    let announced = async {
+    let announced = async || -> Result<()> {
         loop {
             announce(&scene).await?;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -223,7 +223,7 @@ async fn that_numbers_are_fresh_is_told_no_more_often_than_they_are_refreshed() 
     };
     tokio::select! {
         told = told => told?,
-        announced = announced => announced?,
+        announced = announced() => announced?,
     }
     // The first of them may have been under way.
     assert!(began.elapsed() >= REFRESH * 3, "{:?}", began.elapsed());
