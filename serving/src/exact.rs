@@ -98,12 +98,12 @@ impl Estimate {
         let scale = Ratio::from_integer(10_i128.pow(decimals));
         let scaled = mul(&self.value, &scale)?;
         let rounded = scaled.round();
-        let bound = add(&mul(&self.bound, &scale)?, &sub(&scaled, &rounded)?.abs())?.ceil();
-        let say = |units: Ratio<i128>| match style {
-            Style::Integer => Value::Integer(units.to_integer()),
-            Style::Decimal(_) => Value::Decimal(decimal(units.to_integer(), shown)),
+        let bound = add(&mul(&self.bound, &scale)?, &sub(&scaled, &rounded)?.abs())?;
+        let say = |units: i128| match style {
+            Style::Integer => Value::Integer(units),
+            Style::Decimal(_) => Value::Decimal(decimal(units, shown)),
         };
-        Ok((say(rounded), say(bound)))
+        Ok((say(rounded.to_integer()), say(ceiling(&bound))))
     }
 }
 
@@ -158,12 +158,11 @@ pub(crate) fn parse(text: &str) -> Option<Ratio<i128>> {
 
 fn ratio(value: &Value) -> Option<Ratio<i128>> {
     match value {
-        // The least integer has no absolute value.
-        Value::Integer(integer) => (*integer != i128::MIN).then(|| Ratio::from_integer(*integer)),
+        Value::Integer(integer) => in_range(Some(Ratio::from_integer(*integer))).ok(),
         Value::Decimal(text) => {
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
             let numerator = format!("{whole}{fraction}").parse().ok()?;
-            Some(Ratio::new(numerator, 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?))
+            in_range(Some(Ratio::new(numerator, 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?))).ok()
         }
         Value::Undefined => None,
     }
@@ -178,20 +177,31 @@ fn decimal(millionths: i128, decimals_min: usize) -> String {
     if kept == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{}", &fraction[..kept]) }
 }
 
+/// The least integer that is not less. `Ratio::ceil` adds the denominator first, which may be too much.
+fn ceiling(ratio: &Ratio<i128>) -> i128 {
+    let (whole, rest) = (ratio.numer() / ratio.denom(), ratio.numer() % ratio.denom());
+    whole + i128::from(rest > 0)
+}
+
+/// The least integer has no absolute value, so it is out of range, too.
+fn in_range(ratio: Option<Ratio<i128>>) -> Result<Ratio<i128>, OutOfRange> {
+    ratio.filter(|ratio| *ratio.numer() != i128::MIN).ok_or(OutOfRange)
+}
+
 fn add(a: &Ratio<i128>, b: &Ratio<i128>) -> Result<Ratio<i128>, OutOfRange> {
-    a.checked_add(b).ok_or(OutOfRange)
+    in_range(a.checked_add(b))
 }
 
 fn sub(a: &Ratio<i128>, b: &Ratio<i128>) -> Result<Ratio<i128>, OutOfRange> {
-    a.checked_sub(b).ok_or(OutOfRange)
+    in_range(a.checked_sub(b))
 }
 
 fn mul(a: &Ratio<i128>, b: &Ratio<i128>) -> Result<Ratio<i128>, OutOfRange> {
-    a.checked_mul(b).ok_or(OutOfRange)
+    in_range(a.checked_mul(b))
 }
 
 fn div(a: &Ratio<i128>, b: &Ratio<i128>) -> Result<Ratio<i128>, OutOfRange> {
-    a.checked_div(b).ok_or(OutOfRange)
+    in_range(a.checked_div(b))
 }
 
 #[cfg(test)]
@@ -234,6 +244,46 @@ mod tests {
         assert_eq!(huge.with(Operation::Multiply, &huge), Err(OutOfRange));
         assert_eq!(huge.say(Style::Decimal(2)), Err(OutOfRange));
         assert_eq!(estimate(i128::MIN, 0).negated(), Err(OutOfRange));
+    }
+
+    #[test]
+    fn the_greatest_numbers_are_said_or_out_of_range_and_never_a_panic() {
+        let extremes = [i128::MIN, i128::MIN + 1, i128::MIN / 2, -1, 0, 1, 2, i128::MAX / 2, i128::MAX - 1, i128::MAX];
+        let ratios = || {
+            let over = |numer: i128| extremes.into_iter().filter(|denom| *denom > 0).map(move |denom| (numer, denom));
+            extremes
+                .into_iter()
+                .flat_map(over)
+                .filter_map(|(numer, denom)| in_range(Some(Ratio::new(numer, denom))).ok())
+        };
+        let estimates: Vec<Estimate> = ratios()
+            .flat_map(|value| ratios().filter(|bound| !bound.is_negative()).map(move |bound| Estimate { value, bound }))
+            .collect();
+        let mut said = 0;
+        for estimate in &estimates {
+            said += [Style::Integer, Style::Decimal(2)].iter().filter(|style| estimate.say(**style).is_ok()).count();
+        }
+        assert!(said > 0);
+        use Operation::{Add, Divide, Multiply, Subtract};
+        for (a, b) in estimates.iter().step_by(13).flat_map(|a| estimates.iter().step_by(17).map(move |b| (a, b))) {
+            for result in
+                [Add, Subtract, Multiply, Divide].into_iter().filter_map(|operation| a.with(operation, b).ok())
+            {
+                let _ = result.map(|result| result.say(Style::Integer));
+            }
+        }
+        // One above a multiple of the denominator: what `Ratio::ceil` cannot do.
+        let third = Estimate { value: Ratio::zero(), bound: Ratio::new(i128::MAX, 3) };
+        assert_eq!(third.say(Style::Integer), Ok((Value::Integer(0), Value::Integer(i128::MAX / 3 + 1))));
+        let least = estimate(i128::MIN + 1, 0).with(Operation::Subtract, &estimate(1, 0));
+        assert_eq!(least, Err(OutOfRange));
+    }
+
+    #[test]
+    fn what_is_rounded_up_is_no_more_than_it_has_to_be() {
+        for (numer, denom, up) in [(7, 2, 4), (8, 2, 4), (-7, 2, -3), (-8, 2, -4), (0, 5, 0), (1, i128::MAX, 1)] {
+            assert_eq!(ceiling(&Ratio::new(numer, denom)), up, "{numer}/{denom}");
+        }
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl Limits {
             let asked = asked.clone();
             move |request| {
                 asked.store(true, Ordering::Relaxed);
-                handle(router.clone(), peer, place.clone(), request)
+                // On the heap: a connection keeps room for what answers a request for as long as it lives.
+                Box::pin(handle(router.clone(), peer, place.clone(), request))
             }
         }));
         let io = TokioIo::new(self.watched(stream));

@@ -113,7 +113,8 @@ pub struct Tuning {
     /// The least time between two evaluations of a live query, however fast changes are announced.
     #[serde(with = "humantime_serde")]
     pub live_interval: Duration,
-    /// The most time between two evaluations of a live query: finds settlements, and is the proof of life.
+    /// The most time between two evaluations of a live query, and between two of its messages: finds settlements, and is
+    /// the proof of life.
     #[serde(with = "humantime_serde")]
     pub live_refresh: Duration,
     /// Networks of this installation that alerts may be sent to, e.g. `10.1.0.0/16`; others that are not public are

@@ -64,7 +64,8 @@ impl Admission {
                 let identified = known.catalog.identify(&book, key, Timestamp::now());
                 identified.is_some_and(|(_, entry)| entry.scopes.contains(&Scope::Read))
             }
-            Credential::Session(token) => match self.access.accounts.session(token).await {
+            // On the heap while it is looked up: a stream has room for all that it may ever wait for.
+            Credential::Session(token) => match Box::pin(self.access.accounts.session(token)).await {
                 Ok(session) => session.is_some_and(|session| session.scopes.contains(&Scope::Read)),
                 Err(_) => true,
             },

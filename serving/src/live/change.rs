@@ -1,23 +1,56 @@
 //! What is new in an answer.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::answer::{Answer, Group, Number, Point};
+use crate::answer::{Answer, Coverage, Group, Groups, Number, Part, Point, Stale};
 
 /// One message of a live query.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct LiveMessage {
-    /// One higher than that of the message before; also the event's `id`. After a gap, connect again.
+    /// Where this message leads to; also the event's `id`. Who comes back with it, to whichever node, gets what came
+    /// after it, or a snapshot.
+    #[schema(value_type = String)]
+    pub(crate) position: Position,
+    /// One higher than that of the message before. After a gap, connect again.
     pub(crate) seq: u64,
     /// `snapshot`: forget what you have. `change`: all fields but `groups` replace yours; of `groups` only those are
     /// there that changed, and of their points only those that changed or are new.
     pub(crate) kind: Kind,
     /// The answer, or what changed of it.
     pub(crate) answer: Answer,
+}
+
+/// How far a client has come in one feed: `<feed>-<seq>`. The feed's number is random, because two feeds, of two nodes
+/// or one after the other, come to the same state by different messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) feed: u64,
+    pub(crate) seq: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.feed, self.seq)
+    }
+}
+
+impl Position {
+    /// What a client gives back; `None` if no feed has said that.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (feed, seq) = text.split_once('-')?;
+        Some(Self { feed: u64::from_str_radix(feed, 16).ok()?, seq: seq.parse().ok()? })
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What a message is.
@@ -68,6 +101,38 @@ pub(crate) fn change(old: &Answer, new: &Answer) -> Option<Answer> {
     Some(Answer { groups: groups.into(), ..new.clone() })
 }
 
+/// Whether a change says nothing but that its numbers are fresh: when it was computed, how far the speed layer is, when
+/// what it is made of was written.
+pub(crate) fn is_no_news(old: &Answer, change: &Answer) -> bool {
+    change.groups.is_empty() && undated(old) == undated(change)
+}
+
+/// What an answer says beside its groups, whenever it was computed.
+fn undated(answer: &Answer) -> Answer {
+    let number = |number: &Number| Number { as_of: None, ..number.clone() };
+    let part = |part: &Part| Part { number: number(&part.number), ..part.clone() };
+    let point = |point: &Point| Point { number: number(&point.number), ..point.clone() };
+    let group = |group: &Group| Group {
+        dimensions: group.dimensions.clone(),
+        total: number(&group.total),
+        parts: group.parts.iter().map(part).collect(),
+        points: group.points.iter().map(point).collect(),
+    };
+    Answer {
+        watermark: None,
+        computed_at: Timestamp::UNIX_EPOCH,
+        age_ms: 0,
+        speed_lag_ms: None,
+        stale: answer.stale.map(|stale| Stale { age_ms: 0, ..stale }),
+        coverage: answer.coverage.iter().map(|part| Coverage { as_of: None, ..part.clone() }).collect(),
+        total: number(&answer.total),
+        parts: answer.parts.iter().map(part).collect(),
+        groups: Groups::default(),
+        other: answer.other.as_ref().map(group),
+        ..answer.clone()
+    }
+}
+
 /// The points that are new or say something else; `None` if one is gone.
 fn changed_points(old: &[Point], new: &[Point]) -> Option<Vec<Point>> {
     let mut olds: BTreeMap<Timestamp, &Point> = old.iter().map(|point| (point.start, point)).collect();
@@ -96,7 +161,7 @@ fn says_the_same(old: &Number, new: &Number) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::answer::{Method, Value};
+    use crate::answer::{Method, StaleReason, Value};
     use reckon_schemas::settlement::State;
 
     fn number(value: i128, as_of_ms: i64) -> Number {
@@ -167,6 +232,43 @@ pub(crate) mod tests {
         let names = ["a".to_owned(), "c".to_owned()];
         assert_eq!(sent, [(&names[0], 2), (&names[1], 1)]);
         assert_eq!(change.computed_at, new.computed_at);
+    }
+
+    #[test]
+    fn that_numbers_are_fresh_is_no_news() {
+        let old = answer(&[("a", &[(0, 1)])], 1);
+        let later = Answer {
+            watermark: Some(Timestamp::UNIX_EPOCH),
+            speed_lag_ms: Some(7),
+            other: None,
+            ..answer(&[("a", &[(0, 1)])], 2)
+        };
+        let is_no_news = |new: &Answer| super::is_no_news(&old, &change(&old, new).expect("nothing is gone"));
+        assert!(is_no_news(&later));
+        let stale = Some(Stale { age_ms: 1, reason: StaleReason::StoreAway });
+        for news in [
+            answer(&[("a", &[(0, 2)])], 2),
+            answer(&[("a", &[(0, 1)]), ("b", &[])], 2),
+            Answer { horizon: Some(Timestamp::UNIX_EPOCH), ..later.clone() },
+            Answer { total: number(1, 2), ..later.clone() },
+            Answer { other: Some(group("b", &[(0, 1)], 2)), ..later.clone() },
+            Answer { notes: vec!["without Redis".to_owned()], ..later.clone() },
+            Answer { stale, ..later.clone() },
+        ] {
+            assert!(!is_no_news(&news), "{news:?}");
+        }
+        let other = |as_of_ms| Answer { other: Some(group("b", &[(0, 1)], as_of_ms)), ..later.clone() };
+        assert!(super::is_no_news(&other(1), &Answer { groups: Groups::default(), ..other(2) }));
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let position = Position { feed: 0xab, seq: 17 };
+        assert_eq!(position.to_string(), "00000000000000ab-17");
+        assert_eq!(Position::parse(&position.to_string()), Some(position));
+        for other in ["", "17", "-17", "ab-", "xy-1", "ab--1", "1234567890abcdef0-1"] {
+            assert_eq!(Position::parse(other), None, "{other}");
+        }
     }
 
     #[test]

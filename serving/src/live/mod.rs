@@ -5,6 +5,8 @@ pub(crate) mod change;
 mod feed;
 mod listener;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod websocket;
 
 use std::collections::HashMap;
@@ -40,10 +42,18 @@ struct Watched {
     feeds: HashMap<Query, Arc<Feed>>,
 }
 
-/// A client's place. Gives it back when dropped.
+/// Somebody who watches a question.
 pub(crate) struct Subscription {
     pub(crate) seen: watch::Receiver<Seen>,
-    _place: Place,
+}
+
+/// A feed that is evaluated. However that ends, it is struck off the list, and who still watches it is told: nobody waits
+/// for what nobody works on.
+struct Listed {
+    hub: Hub,
+    tenant: Arc<Tenant>,
+    query: Query,
+    feed: Arc<Feed>,
 }
 
 impl Hub {
@@ -51,12 +61,20 @@ impl Hub {
         Self { answers, access, tuning, shutdown, tenants: Arc::default() }
     }
 
-    /// A place for one more client of a question, which begins to be evaluated if it is not yet.
+    /// A place for one more connection, whatever it watches.
     ///
     /// # Errors
-    /// 429 if the tenant has as many clients or questions as it may have.
+    /// 429 if the tenant has as many as it may have.
+    pub(crate) fn take_place(&self, tenant: &Tenant) -> Result<Place, Problem> {
+        self.access.allowance(&tenant.id).take_place(self.tuning.live_refresh)
+    }
+
+    /// One more who watches a question, which begins to be evaluated if it is not yet.
+    ///
+    /// # Errors
+    /// 422 if it reads single events, 429 if the tenant has as many questions as it may have.
     pub(crate) fn subscribe(&self, query: Query, tenant: &Arc<Tenant>) -> Result<Subscription, Problem> {
-        let place = self.access.allowance(&tenant.id).take_place(self.tuning.live_refresh)?;
+        self.answers.watchable(&query, tenant)?;
         let mut tenants = self.lock();
         let watched = tenants.entry(tenant.id.clone()).or_default();
         let feed = match watched.feeds.get(&query) {
@@ -72,7 +90,7 @@ impl Hub {
             }
         };
         metrics::gauge!(LIVE_CLIENTS).increment(1.0);
-        Ok(Subscription { seen: feed.seen.subscribe(), _place: place })
+        Ok(Subscription { seen: feed.seen.subscribe() })
     }
 
     /// Something of this tenant changed (`None`: perhaps of every tenant).
@@ -85,9 +103,10 @@ impl Hub {
     }
 
     fn start(&self, query: Query, tenant: Arc<Tenant>, feed: Arc<Feed>) {
-        let hub = self.clone();
+        let listed = Listed { hub: self.clone(), tenant, query, feed };
         tokio::spawn(async move {
-            let is_abandoned = || hub.remove_if_abandoned(&tenant.id, &query, &feed);
+            let Listed { hub, tenant, query, feed } = &listed;
+            let is_abandoned = || hub.remove_if_abandoned(&tenant.id, query, feed);
             let (answers, tuning, shutdown) = (hub.answers.clone(), hub.tuning.clone(), hub.shutdown.clone());
             let tenant_now = || hub.access.tenant(tenant.id.as_str()).unwrap_or_else(|| tenant.clone());
             let work = feed.run(query.clone(), tenant_now, answers, tuning, shutdown, is_abandoned);
@@ -100,7 +119,7 @@ impl Hub {
         let mut tenants = self.lock();
         let is_abandoned = feed.seen.receiver_count() == 0;
         if is_abandoned && let Some(watched) = tenants.get_mut(tenant) {
-            watched.feeds.remove(query);
+            watched.strike(query, feed);
         }
         is_abandoned
     }
@@ -112,6 +131,32 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
         // Nothing in here can be left half done by a panic.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    /// Takes a feed off the list; not one that was begun for the same question since.
+    fn strike(&mut self, query: &Query, feed: &Feed) {
+        if self.feeds.get(query).is_some_and(|listed| std::ptr::eq(&raw const **listed, feed)) {
+            self.feeds.remove(query);
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        if let Some(watched) = self.hub.lock().get_mut(&self.tenant.id) {
+            watched.strike(&self.query, &self.feed);
+        }
+        let problem = match self.hub.shutdown.is_cancelled() {
+            true => Problem::unavailable("shutting down"),
+            false => Problem::internal(),
+        };
+        if std::thread::panicking() {
+            tracing::error!(tenant = %self.tenant.id, metric = self.query.metric, "the evaluation of a live query panicked");
+        }
+        // Nobody is left to be told where it was abandoned.
+        self.feed.show(Err(problem));
     }
 }
 

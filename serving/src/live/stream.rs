@@ -10,6 +10,8 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
 use super::Subscription;
+use super::change::Position;
+use crate::access::Place;
 use crate::access::watcher::Admission;
 use crate::problem::Problem;
 
@@ -32,10 +34,16 @@ impl Subscription {
 
     /// The messages after the one that the client has seen last, as they come, with heartbeats in between.
     ///
-    /// When the question cannot be answered any more, or the credential is not good any more, the stream says why and ends: a client must not take
-    /// heartbeats for fresh numbers.
-    pub(crate) fn into_sse(self, seen: Option<u64>, admission: Admission, shutdown: CancellationToken) -> Response {
-        let mut response = Body::from_stream(self.events(seen, admission, shutdown)).into_response();
+    /// When the question cannot be answered any more, or the credential is not good any more, the stream says why and
+    /// ends: a client must not take heartbeats for fresh numbers.
+    pub(crate) fn into_sse(
+        self,
+        seen: Option<Position>,
+        place: Place,
+        admission: Admission,
+        shutdown: CancellationToken,
+    ) -> Response {
+        let mut response = Body::from_stream(self.events(seen, place, admission, shutdown)).into_response();
         let content_type = HeaderValue::from_static("text/event-stream");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
@@ -43,13 +51,14 @@ impl Subscription {
 
     fn events(
         self,
-        mut seen: Option<u64>,
+        mut seen: Option<Position>,
+        place: Place,
         admission: Admission,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> {
         async_stream::stream! {
-            // All of it, or the stream would not hold its place: only what is used is captured.
-            let mut subscription = self;
+            // Both, and all of them: only what is used is captured.
+            let (mut subscription, _place) = (self, place);
             let latest = &mut subscription.seen;
             let mut ended = std::pin::pin!(admission.ended());
             loop {
@@ -59,7 +68,7 @@ impl Subscription {
                     Some(Ok(standing)) => {
                         for sent in standing.since(seen) {
                             is_silent = false;
-                            seen = Some(sent.seq);
+                            seen = Some(sent.position);
                             yield Ok(sent.event);
                         }
                     }
@@ -73,6 +82,7 @@ impl Subscription {
                     yield Ok(HEARTBEAT);
                 }
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     problem = &mut ended => {
                         yield Ok(failure(&problem));

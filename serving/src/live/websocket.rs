@@ -3,7 +3,7 @@
 //! | the client says | and gets |
 //! |---|---|
 //! | `{"type":"auth","key":"rk_…"}`, first and only if its request had no key | `{"type":"ready","tenant":"…"}` |
-//! | `{"type":"subscribe","id":"a","query":"metric=revenue&grain=1h","seq":17}` | `{"type":"message","id":"a","message":{…}}`, then one for every change; `seq` resumes |
+//! | `{"type":"subscribe","id":"a","query":"metric=revenue&grain=1h","resume":"…"}` | `{"type":"message","id":"a","message":{…}}`, then one for every change; `resume` is the `position` of the last message seen, if any |
 //! | `{"type":"unsubscribe","id":"a"}` | `{"type":"unsubscribed","id":"a"}` |
 //!
 //! `{"type":"problem","id":…,"problem":{…}}` says what was refused or why a question ended, `{"type":"heartbeat"}` that
@@ -21,6 +21,7 @@ use reckon_schemas::catalog::Tenant;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::change::Position;
 use super::{Hub, Subscription};
 use crate::access::Access;
 use crate::access::watcher::{Admission, Watcher};
@@ -46,7 +47,7 @@ const ID_BYTES_MAX: usize = 128;
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Said {
     Auth { key: String },
-    Subscribe { id: String, query: String, seq: Option<u64> },
+    Subscribe { id: String, query: String, resume: Option<String> },
     Unsubscribe { id: String },
 }
 
@@ -89,7 +90,7 @@ struct Conversation {
 struct Watched {
     id: String,
     subscription: Subscription,
-    seen: Option<u64>,
+    seen: Option<Position>,
 }
 
 /// Talks until one of the two has had enough. `watcher` is who the request's own key belongs to.
@@ -119,6 +120,11 @@ impl Conversation {
                     Err(_) => return End::Close(close_code::POLICY, "no key in time"),
                 },
             };
+            // For all of its questions.
+            let _place = match self.host.hub.take_place(&tenant) {
+                Ok(place) => place,
+                Err(problem) => return self.refuse(&problem, close_code::AGAIN, "too many live connections").await,
+            };
             match self.tell(&Told::Ready { tenant: tenant.id.as_str() }).await {
                 Ok(()) => tokio::select! {
                     end = self.listen(&tenant) => end,
@@ -141,8 +147,15 @@ impl Conversation {
             Ok(_) => Problem::unauthorized(),
             Err(problem) => problem,
         };
-        self.tell(&Told::Problem { id: None, problem: &problem }).await?;
-        Err(End::Close(close_code::POLICY, "not authorised"))
+        Err(self.refuse(&problem, close_code::POLICY, "not authorised").await)
+    }
+
+    /// Says why there is no conversation.
+    async fn refuse(&mut self, problem: &Problem, code: u16, reason: &'static str) -> End {
+        match self.tell(&Told::Problem { id: None, problem }).await {
+            Ok(()) => End::Close(code, reason),
+            Err(end) => end,
+        }
     }
 
     async fn listen(&mut self, tenant: &Arc<Tenant>) -> End {
@@ -178,8 +191,9 @@ impl Conversation {
             return Err(End::Close(close_code::POLICY, "too many messages"));
         }
         let (id, done) = match said {
-            Ok(Said::Subscribe { id, query, seq }) => {
-                let done = self.subscribe(&id, &query, seq, tenant);
+            Ok(Said::Subscribe { id, query, resume }) => {
+                let seen = resume.as_deref().and_then(Position::parse);
+                let done = self.subscribe(&id, &query, seen, tenant);
                 if done.is_ok() {
                     return self.deliver(self.watched.len() - 1).await;
                 }
@@ -198,8 +212,14 @@ impl Conversation {
         }
     }
 
-    /// The new question is the last of the list.
-    fn subscribe(&mut self, id: &str, query: &str, seen: Option<u64>, tenant: &Arc<Tenant>) -> Result<(), Problem> {
+    /// The new question is the last of the list. It costs what the same question costs over HTTP.
+    fn subscribe(
+        &mut self,
+        id: &str,
+        query: &str,
+        seen: Option<Position>,
+        tenant: &Arc<Tenant>,
+    ) -> Result<(), Problem> {
         if id.is_empty() || id.len() > ID_BYTES_MAX || self.watched.iter().any(|watched| watched.id == id) {
             let detail = format!("`id` has 1 to {ID_BYTES_MAX} bytes and is none of a question that is watched");
             return Err(Problem::unreadable_message(detail));
@@ -208,6 +228,7 @@ impl Conversation {
             let detail = "this connection has as many live queries as it may have";
             return Err(Problem::too_many_requests(detail, self.host.tuning.live_refresh));
         }
+        self.host.access.charge(tenant, 1)?;
         let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let subscription = self.host.hub.subscribe(Query::parse(&pairs)?, tenant)?;
         self.watched.push(Watched { id: id.to_owned(), subscription, seen });
@@ -221,7 +242,7 @@ impl Conversation {
         match latest {
             Some(Ok(standing)) => {
                 for sent in standing.since(watched.seen) {
-                    watched.seen = Some(sent.seq);
+                    watched.seen = Some(sent.position);
                     let message = wrapped(&watched.id, &sent.json);
                     self.socket.send(message).await.map_err(|_| End::Gone)?;
                 }

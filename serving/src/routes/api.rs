@@ -13,7 +13,7 @@ use super::{App, accept};
 use crate::access::Reader;
 use crate::access::watcher::Watcher;
 use crate::answer::Answer;
-use crate::live::change::LiveMessage;
+use crate::live::change::{LiveMessage, Position};
 use crate::live::websocket::{self, Host};
 use crate::problem::Problem;
 use crate::query::params::Query;
@@ -80,8 +80,9 @@ pub(crate) async fn query(
 
 /// The same question, answered again whenever its answer changes.
 ///
-/// Server-sent events `snapshot` and `change`, each with a sequence number as its `id`, and heartbeat comments every
-/// 15 seconds. `Last-Event-ID` resumes. An event `problem` says why the stream ends.
+/// Server-sent events `snapshot` and `change`, each with its position as its `id`, and heartbeat comments every
+/// 15 seconds. Where nothing moves, a change every 5 seconds says how fresh the numbers are. `Last-Event-ID` resumes, on
+/// every node. An event `problem` says why the stream ends.
 #[utoipa::path(get, path = "/v1/live", tag = "read", security(("read_key" = [])),
     params(
         ("metric" = String, Query, description = "As for /v1/query, like all other parameters"),
@@ -92,13 +93,14 @@ pub(crate) async fn query(
         ("filter" = Option<Vec<String>>, Query, description = "As for /v1/query, like `not` and `prefix`"),
         ("metric_text" = Option<String>, Query, description = "As for /v1/query"),
         ("limit" = Option<usize>, Query, description = "As for /v1/query"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The last sequence number seen"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `position` of the last message seen: what came after it is sent, or a snapshot"),
     ),
     responses(
         (status = 200, description = "The stream", body = LiveMessage, content_type = "text/event-stream"),
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such metric", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "It reads single events, or the answer would be too large", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many live clients or questions; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -109,23 +111,21 @@ pub(crate) async fn live(
     Params(given): Params<Pairs>,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&given)?;
-    if app.evaluator.reads_events(&query, &watcher.tenant) {
-        let detail = "no rollup answers this question, and single events are not read again and again: ask /v1/query";
-        return Err(Problem::not_answerable("by", detail));
-    }
-    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let seen = headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
+    let place = app.hub.take_place(&watcher.tenant)?;
     let mut subscription = app.hub.subscribe(query, &watcher.tenant)?;
     subscription.ready().await?;
-    Ok(fresh(subscription.into_sse(seen, watcher.admission, app.shutdown.clone())))
+    Ok(fresh(subscription.into_sse(seen, place, watcher.admission, app.shutdown.clone())))
 }
 
 /// The same over a WebSocket, several questions on one connection.
 ///
 /// Messages are JSON. A client without a key in its request (browsers cannot send one) says
-/// `{"type":"auth","key":"…"}` first. `{"type":"subscribe","id":"a","query":"metric=revenue&grain=1h","seq":17}` begins a
-/// question: `query` as for /v1/live, `seq` is the last number seen, if any. Its messages come as
+/// `{"type":"auth","key":"…"}` first. `{"type":"subscribe","id":"a","query":"metric=revenue&grain=1h","resume":"…"}` begins a
+/// question: `query` as for /v1/live, `resume` is the `position` of the last message seen, if any. Its messages come as
 /// `{"type":"message","id":"a","message":{…}}`. `{"type":"unsubscribe","id":"a"}` ends it. `problem` says what was
-/// refused, `heartbeat` comes every 15 seconds.
+/// refused, `heartbeat` comes every 15 seconds. A connection takes one of the places for live clients, a question costs
+/// one query.
 #[utoipa::path(get, path = "/v1/live/ws", tag = "read", security((), ("read_key" = [])),
     responses(
         (status = 101, description = "The conversation begins"),

@@ -7,7 +7,7 @@ import { watch } from "./live";
 
 const QUESTION = { metric: "revenue", from: "2026-05-01", to: "2026-05-02", grain: "1h" };
 const encoder = new TextEncoder();
-const bytes = (seq: number, kind: string, of: Partial<Answer>): string => `id: ${seq}\nevent: ${kind}\ndata: ${JSON.stringify({ seq, kind, answer: of })}\n\n`;
+const bytes = (seq: number, kind: string, of: Partial<Answer>): string => `id: f-${seq}\nevent: ${kind}\ndata: ${JSON.stringify({ position: `f-${seq}`, seq, kind, answer: of })}\n\n`;
 
 /** A response that sends these pieces and then ends. */
 function stream(...pieces: string[]): Response {
@@ -66,7 +66,7 @@ test("adds messages up, also when they are cut anywhere", async () => {
 test("resumes after the last message it has, with the key in a header", async () => {
   const { totals, headers } = await watched(stream(bytes(5, "snapshot", answer())), new TypeError("network"), stream(bytes(6, "change", { total: figure("32.00"), groups: [] })));
   expect(totals).toEqual(["30.00", "32.00"]);
-  expect(headers.map((one) => one.get("Last-Event-ID"))).toEqual([null, "5", "5", "6"]);
+  expect(headers.map((one) => one.get("Last-Event-ID"))).toEqual([null, "f-5", "f-5", "f-6"]);
   expect(headers[0]?.get("Authorization")).toBe("Bearer rk_test");
 });
 

@@ -68,8 +68,7 @@ async function readOnce(api: Api, question: Question, replica: Replica, listener
     if (silent) connection.abort();
   }, 1000);
   try {
-    const lastEventId = replica.seq === null ? null : String(replica.seq);
-    const response = await api.live(question, lastEventId, connection.signal);
+    const response = await api.live(question, replica.position, connection.signal);
     const ended: Ended = { text: "The connection was closed.", isFailure: false };
     if (!response.body) return ended;
     listener.onPhase("open", null);

@@ -4,6 +4,8 @@ import type { Answer, Group } from "./api";
 
 /** A snapshot is a whole answer; a change has new fields, and of the groups only those and their points that changed. */
 export interface Message {
+  /** What to come back with. */
+  position: string;
   seq: number;
   kind: "snapshot" | "change";
   answer: Partial<Answer>;
@@ -13,7 +15,7 @@ export interface Message {
 export function parseMessage(data: string): Message | null {
   try {
     const message = JSON.parse(data) as Partial<Message> | null;
-    const whole = message && typeof message.seq === "number" && typeof message.answer === "object" && message.answer !== null;
+    const whole = message && typeof message.position === "string" && typeof message.seq === "number" && typeof message.answer === "object" && message.answer !== null;
     return whole && (message.kind === "snapshot" || message.kind === "change") ? (message as Message) : null;
   } catch {
     return null;
@@ -33,28 +35,35 @@ export function parseProblem(data: string): string | null {
 /** The client's copy of an answer. */
 export class Replica {
   answer: Answer | null = null;
+  position: string | null = null;
   seq: number | null = null;
 
   /** Takes one message in. `gap` means that messages are missing: the copy is not to be trusted, read again. */
   apply(message: Message): "applied" | "old" | "gap" {
     if (message.kind === "snapshot") {
       this.answer = message.answer as Answer;
-      this.seq = message.seq;
+      this.at(message);
       return "applied";
     }
     if (this.answer === null || this.seq === null || message.seq > this.seq + 1) return "gap";
     if (message.seq <= this.seq) return "old";
-    // `other` is the one field that is left out when there is nothing to say.
-    const { other: _replaced, ...kept } = this.answer;
+    // These are left out when there is nothing to say.
+    const { other: _other, stale: _stale, ...kept } = this.answer;
     this.answer = { ...kept, ...message.answer, groups: mergedGroups(this.answer.groups, message.answer.groups ?? []) };
-    this.seq = message.seq;
+    this.at(message);
     return "applied";
   }
 
   /** Forgets everything, so that the next stream begins with a snapshot. */
   reset(): void {
     this.answer = null;
+    this.position = null;
     this.seq = null;
+  }
+
+  private at({ position, seq }: Message): void {
+    this.position = position;
+    this.seq = seq;
   }
 }
 

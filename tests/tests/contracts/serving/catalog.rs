@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::scene::{Node, Scene};
 
-fn change(node: &Node, change: impl FnOnce(&mut Tenant)) {
+/// Changes our tenant in what a node knows.
+pub(super) fn change(node: &Node, change: impl FnOnce(&mut Tenant)) {
     node.catalog.send_modify(|known| {
         let mut catalog = Catalog::clone(known);
         change(&mut catalog.tenants[0]);

@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt, StreamExt};
 use reckon_serving::Tuning;
+use reckon_tests::until;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::live::announced_only;
 use super::scene::{CANARY, Node, Scene};
 
 const QUESTION: &str = "metric=revenue&from=2026-03-07&to=2026-03-10&grain=1d&by=department";
@@ -61,6 +63,10 @@ impl Socket {
     }
 }
 
+fn subscribe(id: &str, query: &str) -> Value {
+    json!({ "type": "subscribe", "id": id, "query": query })
+}
+
 fn total(message: &Value) -> &Value {
     &message["message"]["answer"]["total"]["value"]
 }
@@ -68,7 +74,7 @@ fn total(message: &Value) -> &Value {
 #[tokio::test]
 async fn several_questions_on_one_connection_begin_change_end_and_resume() -> Result<()> {
     let scene = Scene::new().await?;
-    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, announced_only()).await?;
     let mut socket = Socket::open(&node, Some(&scene.read_key)).await?;
     assert_eq!(socket.hear().await?, json!({ "type": "ready", "tenant": scene.tenant }));
     socket.say(json!({ "type": "subscribe", "id": "by department", "query": QUESTION })).await?;
@@ -98,11 +104,17 @@ async fn several_questions_on_one_connection_begin_change_end_and_resume() -> Re
 
     socket.say(json!({ "type": "unsubscribe", "id": "by department" })).await?;
     socket.until(|heard| heard["type"] == "unsubscribed").await?;
-    let seq = change["seq"].as_u64().context("a number")?;
+    // The stream still watches, so what comes now is known as a change.
     scene.flush_to_redis(7, 650).await?;
-    socket.say(json!({ "type": "subscribe", "id": "again", "query": QUESTION, "seq": seq })).await?;
+    let position = &change["position"];
+    socket.say(json!({ "type": "subscribe", "id": "again", "query": QUESTION, "resume": position })).await?;
     let resumed = socket.until(|heard| heard["id"] == "again").await?;
-    assert!(resumed["message"]["seq"].as_u64().context("a number")? > seq, "{resumed:#}");
+    assert_eq!((&resumed["message"]["kind"], total(&resumed)), (&json!("change"), &json!("3536.50")), "{resumed:#}");
+    assert_eq!(resumed["message"]["seq"].as_u64(), change["seq"].as_u64().map(|seq| seq + 1));
+    let elsewhere = "0123456789abcdef-1";
+    socket.say(json!({ "type": "subscribe", "id": "moved", "query": QUESTION, "resume": elsewhere })).await?;
+    let moved = socket.until(|heard| heard["id"] == "moved").await?;
+    assert_eq!(moved["message"]["kind"], "snapshot");
     Ok(())
 }
 
@@ -157,36 +169,99 @@ async fn a_key_comes_in_a_header_or_in_the_first_message_and_opens_its_tenant_on
 #[tokio::test]
 async fn subscriptions_and_messages_are_bounded_and_a_refusal_ends_nothing_else() -> Result<()> {
     let scene = Scene::new().await?;
-    let tuning = Tuning { live_subscriptions_max: 3, live_clients_max: 5, ..Tuning::default() };
+    let tuning = Tuning { live_subscriptions_max: 3, ..Tuning::default() };
     let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
-    let subscribe = |id: &str, query: &str| json!({ "type": "subscribe", "id": id, "query": query });
     let mut socket = Socket::open(&node, Some(&scene.read_key)).await?;
-    socket.say(subscribe("no metric", "metric=nothing&grain=1d")).await?;
-    let refused = socket.until(|heard| heard["type"] == "problem").await?;
-    assert_eq!((&refused["id"], &refused["problem"]["status"]), (&json!("no metric"), &json!(404)));
-    socket.say(subscribe("no grain", "metric=revenue&grain=1w")).await?;
-    assert_eq!(socket.until(|heard| heard["id"] == "no grain").await?["problem"]["parameter"], "grain");
+    for (id, query, status, parameter) in [
+        ("no metric", "metric=nothing&grain=1d", 404, Value::Null),
+        ("no grain", "metric=revenue&grain=1w", 400, json!("grain")),
+        // Single events are not read again and again.
+        ("no rollup", "metric=revenue&grain=1d&by=store", 422, json!("by")),
+        ("users", "metric=revenue&grain=1d&by=user_id", 422, json!("by")),
+        ("exact", "metric=households&grain=1d&exact=true", 422, json!("by")),
+    ] {
+        socket.say(subscribe(id, query)).await?;
+        let refused = socket.until(|heard| heard["type"] == "problem").await?;
+        assert_eq!((&refused["id"], &refused["problem"]["status"]), (&json!(id), &json!(status)), "{refused}");
+        assert_eq!(refused["problem"]["parameter"], parameter);
+    }
     for id in ["a", "b", "c"] {
         socket.say(subscribe(id, QUESTION)).await?;
         assert_eq!(socket.until(|heard| heard["id"] == id).await?["type"], "message");
     }
     socket.say(subscribe("d", QUESTION)).await?;
     assert_eq!(socket.until(|heard| heard["id"] == "d").await?["problem"]["status"], 429);
-    let mut second = Socket::open(&node, Some(&scene.read_key)).await?;
-    for (id, status) in [("a", Value::Null), ("b", Value::Null), ("c", json!(429))] {
-        second.say(subscribe(id, QUESTION)).await?;
-        assert_eq!(second.until(|heard| heard["id"] == id).await?["problem"]["status"], status, "{id}");
-    }
-    // Who leaves makes room.
-    drop(socket);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    second.say(subscribe("d", QUESTION)).await?;
-    assert_eq!(second.until(|heard| heard["id"] == "d").await?["type"], "message");
     for _ in 0..100 {
-        if second.say(json!({ "type": "unsubscribe", "id": "x" })).await.is_err() {
+        if socket.say(json!({ "type": "unsubscribe", "id": "x" })).await.is_err() {
             break;
         }
     }
-    second.until(|heard| *heard == json!({ "type": "close", "code": 1008 })).await?;
+    socket.until(|heard| *heard == json!({ "type": "close", "code": 1008 })).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_takes_a_place_of_its_tenant_also_without_a_question() -> Result<()> {
+    let scene = Scene::new().await?;
+    let tuning = Tuning { live_clients_max: 2, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let mut sockets = Vec::new();
+    for key in [None, Some(scene.read_key.as_str())] {
+        let mut socket = Socket::open(&node, key).await?;
+        if key.is_none() {
+            socket.say(json!({ "type": "auth", "key": scene.read_key })).await?;
+        }
+        assert_eq!(socket.hear().await?["type"], "ready");
+        sockets.push(socket);
+    }
+    let mut third = Socket::open(&node, Some(&scene.read_key)).await?;
+    assert_eq!(third.hear().await?["problem"]["status"], 429);
+    assert_eq!(third.hear().await?, json!({ "type": "close", "code": 1013 }));
+    assert_eq!(node.ask(&scene.read_key, &format!("/v1/live?{QUESTION}")).await?.0, 429);
+    let mut theirs = Socket::open(&node, Some(&scene.other_key)).await?;
+    assert_eq!(theirs.hear().await?["type"], "ready", "the others have as many as before");
+    // One place, however many questions.
+    for id in ["a", "b", "c"] {
+        sockets[0].say(subscribe(id, QUESTION)).await?;
+        assert_eq!(sockets[0].until(|heard| heard["id"] == id).await?["type"], "message");
+    }
+    // Who leaves makes room.
+    sockets.pop();
+    until("the place", Duration::from_secs(20), async || {
+        let mut again = Socket::open(&node, Some(&scene.read_key)).await?;
+        Ok(again.hear().await?["type"] == "ready")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_question_costs_a_query_of_the_quota() -> Result<()> {
+    let scene = Scene::new().await?;
+    let tuning = Tuning { queries_per_second_max: 2, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let mut socket = Socket::open(&node, Some(&scene.read_key)).await?;
+    for id in 0..10 {
+        socket.say(subscribe(&id.to_string(), QUESTION)).await?;
+    }
+    let refused = socket.until(|heard| heard["type"] == "problem").await?;
+    assert_eq!(refused["problem"]["status"], 429, "{refused}");
+    assert!(refused["problem"]["detail"].as_str().is_some_and(|detail| detail.contains("per second")), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_has_nothing_to_say_lives() -> Result<()> {
+    let scene = Scene::new().await?;
+    let tuning = Tuning { heartbeat: Duration::from_millis(100), ..announced_only() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let mut socket = Socket::open(&node, Some(&scene.read_key)).await?;
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let next = tokio::time::timeout(Duration::from_secs(20), socket.0.next()).await?;
+        if let Message::Text(text) = next.context("the connection ended")?? {
+            heard.push(serde_json::from_str::<Value>(&text)?["type"].clone());
+        }
+    }
+    assert_eq!(heard, [json!("ready"), json!("heartbeat"), json!("heartbeat"), json!("heartbeat")]);
     Ok(())
 }
