@@ -2,6 +2,7 @@
 
 mod accept;
 mod accounts;
+mod alert_events;
 mod alerts;
 mod anomalies;
 mod api;
@@ -88,6 +89,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .merge(users::router())
         .merge(dashboards::router())
         .merge(alerts::router())
+        .merge(alert_events::router())
         .merge(grafana::router())
         .merge(records::router())
         .merge(saved_metrics::router())
@@ -98,7 +100,7 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
     let cors = cors(&app.tuning.cors_origins);
     let router = Router::new()
         .route("/v1/live", get(api::live))
-        .merge(alerts::live_router())
+        .merge(alert_events::live_router())
         .route("/v1/live/ws", any(api::live_ws))
         .merge(answered_at_once)
         .fallback(async || Problem::not_found("nothing is here; the interface is described under /docs"))
