@@ -184,6 +184,13 @@ pub(crate) struct Reader(pub(crate) Arc<Tenant>);
 /// The tenant whose books and single items may be seen. Read keys may be in the pages of a web site: they do not open these.
 pub(crate) struct Finance(pub(crate) Arc<Tenant>);
 
+/// Somebody who may read the tenant, where what they see depends on whether they could change it.
+pub(crate) struct Viewer {
+    pub(crate) tenant: Arc<Tenant>,
+    /// Whether they are an [`Editor`], too.
+    pub(crate) is_editor: bool,
+}
+
 /// Who manages the tenant.
 pub(crate) struct Admin(pub(crate) Caller);
 
@@ -229,17 +236,19 @@ macro_rules! needs {
 needs! {
     Reader: Read => caller Ok(Self(caller.tenant));
     Finance: Finance => caller Ok(Self(caller.tenant));
+    Viewer: Read => caller Ok(Self { is_editor: caller.is_editor(), tenant: caller.tenant });
     Admin: Admin => caller Ok(Self(caller));
     Editor: Read => caller caller.editor().map(Self);
 }
 
 impl Caller {
+    /// A key that only reads may be in the pages of a web site: it changes nothing.
+    fn is_editor(&self) -> bool {
+        !matches!(self.actor, Actor::Key(_)) || self.scopes.contains(&Scope::Admin)
+    }
+
     fn editor(self) -> Result<Self, Problem> {
-        match self.actor {
-            // A key that only reads may be in the pages of a web site: it changes nothing.
-            Actor::Key(_) if !self.scopes.contains(&Scope::Admin) => Err(Problem::forbidden(Scope::Admin)),
-            _ => Ok(self),
-        }
+        if self.is_editor() { Ok(self) } else { Err(Problem::forbidden(Scope::Admin)) }
     }
 }
 

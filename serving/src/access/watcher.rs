@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use jiff::Timestamp;
 use reckon_schemas::access::Scope;
 use reckon_schemas::catalog::Tenant;
+use reckon_schemas::ids::TenantId;
 
 use super::{Access, bearer};
 use crate::problem::Problem;
@@ -22,10 +23,11 @@ pub(crate) struct Watcher {
     pub(crate) admission: Admission,
 }
 
-/// What a stream was opened with.
+/// What a stream was opened with, and whose numbers it shows.
 #[derive(Clone)]
 pub(crate) struct Admission {
     access: Arc<Access>,
+    tenant: TenantId,
     credential: Credential,
 }
 
@@ -36,9 +38,9 @@ enum Credential {
 }
 
 impl Admission {
-    /// Of a key that was found good.
-    pub(crate) fn by_key(access: Arc<Access>, key: &str) -> Self {
-        Self { access, credential: Credential::Key(key.into()) }
+    /// Of a key of this tenant that was found good.
+    pub(crate) fn by_key(access: Arc<Access>, tenant: &Tenant, key: &str) -> Self {
+        Self { access, tenant: tenant.id.clone(), credential: Credential::Key(key.into()) }
     }
 
     /// Waits until the credential is not good any more. As long as nobody can say, it still is.
@@ -56,17 +58,25 @@ impl Admission {
         }
     }
 
+    /// A credential that is good for another tenant by now shows nothing of this one, and nothing does of a tenant that is
+    /// not in the catalog any more.
     async fn is_good(&self) -> bool {
+        if !self.access.has_tenant(self.tenant.as_str()) {
+            return false;
+        }
         match &self.credential {
             Credential::Key(key) => {
                 let book = self.access.book.borrow().clone();
                 let known = self.access.known();
                 let identified = known.catalog.identify(&book, key, Timestamp::now());
-                identified.is_some_and(|(_, entry)| entry.scopes.contains(&Scope::Read))
+                identified
+                    .is_some_and(|(tenant, entry)| tenant.id == self.tenant && entry.scopes.contains(&Scope::Read))
             }
             // On the heap while it is looked up: a stream has room for all that it may ever wait for.
-            Credential::Session(token) => match Box::pin(self.access.accounts.session(token)).await {
-                Ok(session) => session.is_some_and(|session| session.scopes.contains(&Scope::Read)),
+            Credential::Session(token) => match Box::pin(self.access.accounts.session_as_it_is(token)).await {
+                Ok(session) => session.is_some_and(|session| {
+                    session.tenant == self.tenant.as_str() && session.scopes.contains(&Scope::Read)
+                }),
                 Err(_) => true,
             },
         }
@@ -88,6 +98,6 @@ where
             Some(key) => Credential::Key(key.into()),
             None => Credential::Session(access.cookies.token(&parts.headers).ok_or_else(Problem::unauthorized)?.into()),
         };
-        Ok(Self { tenant, admission: Admission { access, credential } })
+        Ok(Self { admission: Admission { access, tenant: tenant.id.clone(), credential }, tenant })
     }
 }

@@ -11,7 +11,7 @@ use sqlx::AnyConnection;
 use utoipa::ToSchema;
 
 use super::audit::Change;
-use super::users::{User, insert_user, join, user_by_email};
+use super::users::{User, has_room, insert_user, join, user_by_email};
 use super::{Accounts, Actor, Error, instant, micros, now, parse_scopes, password, scopes_text, secret};
 
 /// How long an invitation can be accepted.
@@ -107,6 +107,8 @@ impl Accounts {
     /// Accepts an invitation: with the password of the account, or with one for a new account. The person and the tenant,
     /// or `None` if the token or the password is not right.
     pub(crate) async fn accept(&self, token: &str, password: String) -> Result<Option<(User, String)>, Error> {
+        // First, and for everybody: no account has a password that could not be set.
+        password::check(&password)?;
         let sha256 = secret::hash(token);
         let invited = self.store.within(self.find_invitation(&sha256)).await?;
         let Some((email, known)) = invited else { return Ok(None) };
@@ -118,16 +120,17 @@ impl Accounts {
         self.store
             .within(async {
                 let mut transaction = self.store.begin().await?;
-                let user = match (user_by_email(&mut transaction, &email).await?, hash) {
+                let (user, proof) = match (user_by_email(&mut transaction, &email).await?, hash) {
                     // Somebody made the account meanwhile, with a password that nobody has compared.
-                    (Some(user), None) if known.as_ref() == Some(&user) => user,
+                    (Some(user), None) if known.as_ref() == Some(&user) => (user, "password"),
                     (None, Some(hash)) => {
                         let id = insert_user(&mut transaction, &email, Some(&hash)).await?;
-                        User { id, email: email.clone(), password: Some(hash) }
+                        // Whoever held the token has set the password.
+                        (User { id, email: email.clone(), password: Some(hash) }, "new password")
                     }
                     _ => return Ok(None),
                 };
-                let Some(tenant) = take(&mut transaction, &sha256, &user).await? else { return Ok(None) };
+                let Some(tenant) = take(&mut transaction, &sha256, &user, proof).await? else { return Ok(None) };
                 transaction.commit().await?;
                 Ok(Some((user, tenant)))
             })
@@ -148,32 +151,42 @@ impl Accounts {
     }
 }
 
-/// Every invitation of an address, for a person whose address somebody vouches for.
+/// Every invitation of an address, for a person whose address somebody vouches for. Those of tenants that have no room go
+/// on waiting: they keep nobody out of the others.
 pub(super) async fn take_all(transaction: &mut AnyConnection, user: &User) -> Result<(), Error> {
-    let rows: Vec<(String,)> = sqlx::query_as("SELECT sha256 FROM invitations WHERE email = $1 AND expires_at > $2")
-        .bind(&user.email)
-        .bind(micros(Timestamp::now()))
-        .fetch_all(&mut *transaction)
-        .await?;
-    for (sha256,) in rows {
-        take(transaction, &sha256, user).await?;
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT sha256, tenant FROM invitations WHERE email = $1 AND expires_at > $2")
+            .bind(&user.email)
+            .bind(micros(Timestamp::now()))
+            .fetch_all(&mut *transaction)
+            .await?;
+    for (sha256, tenant) in rows {
+        if has_room(transaction, &tenant, &user.id).await? {
+            take(transaction, &sha256, user, "provider").await?;
+        }
     }
     Ok(())
 }
 
-/// Turns an invitation into a membership; the tenant, or `None` if somebody else was faster.
-async fn take(transaction: &mut AnyConnection, sha256: &str, user: &User) -> Result<Option<String>, Error> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("DELETE FROM invitations WHERE sha256 = $1 AND email = $2 RETURNING tenant, scopes")
+/// Turns an invitation into a membership; the tenant, or `None` if somebody else was faster. `proof` says how the person
+/// was known.
+async fn take(
+    transaction: &mut AnyConnection,
+    sha256: &str,
+    user: &User,
+    proof: &'static str,
+) -> Result<Option<String>, Error> {
+    let row: Option<(String, String, String)> =
+        sqlx::query_as("DELETE FROM invitations WHERE sha256 = $1 AND email = $2 RETURNING tenant, scopes, created_by")
             .bind(sha256)
             .bind(&user.email)
             .fetch_optional(&mut *transaction)
             .await?;
-    let Some((tenant, scopes)) = row else { return Ok(None) };
+    let Some((tenant, scopes, invited_by)) = row else { return Ok(None) };
     let scopes = parse_scopes(&scopes)?;
     join(transaction, &tenant, &user.id, &scopes).await?;
     let actor = Actor::Person(user.email.clone());
-    let detail = json!({ "scopes": scopes });
+    let detail = json!({ "scopes": scopes, "invited_by": invited_by, "proof": proof });
     let change = Change { tenant: &tenant, actor: &actor, action: "user.join", target: &user.id, detail };
     change.record(transaction).await?;
     Ok(Some(tenant))

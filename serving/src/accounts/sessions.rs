@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reckon_schemas::access::Scope;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::audit::Change;
 use super::users::{User, checked_email, user_by_email};
@@ -16,6 +17,8 @@ const PER_USER_MAX: i64 = 20;
 const SEEN_STEP: Duration = Duration::from_secs(60);
 /// The most tenants that a person can choose from.
 const TENANTS_MAX: i64 = 100;
+/// Refused sign-ins that are being written down; more wait.
+static NOTES: Semaphore = Semaphore::const_new(16);
 
 /// Somebody who is signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +95,22 @@ impl Accounts {
         Ok(new.token)
     }
 
-    /// Writes down that somebody tried to sign in to an account with something wrong, where its tenants can see it.
-    pub(crate) async fn record_refused(&self, email: &str) -> Result<(), Error> {
+    /// Has it written down, where an account's tenants can see it, that somebody tried to sign in with something wrong.
+    /// Beside the answer: how long it takes would tell who has an account.
+    pub(crate) async fn note_refused(&self, email: String) -> Result<(), Error> {
+        // Everybody waits for a place, whether there is something to write or not.
+        let place = NOTES.acquire().await.map_err(|_| Error::Away("shutting down".to_owned()))?;
+        let accounts = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = accounts.record_refused(&email).await {
+                tracing::warn!(%error, "a refused sign-in is not in the audit log");
+            }
+            drop(place);
+        });
+        Ok(())
+    }
+
+    async fn record_refused(&self, email: &str) -> Result<(), Error> {
         let Ok(email) = checked_email(email) else { return Ok(()) };
         self.store
             .within(async {
@@ -116,9 +133,33 @@ impl Accounts {
             .await
     }
 
-    /// Whose session this is, if it is still one.
+    /// Whose session this is, if it is still one. It is in use by that.
     pub(crate) async fn session(&self, token: &str) -> Result<Option<Session>, Error> {
-        let (sha256, now) = (secret::hash(token), Timestamp::now());
+        let Some((session, idle)) = self.find_session(token).await? else { return Ok(None) };
+        // Short times of idleness, which tests have, need finer steps.
+        if idle >= signed(SEEN_STEP.min(self.tuning.session_idle / 4)) {
+            self.store
+                .within(async {
+                    sqlx::query("UPDATE sessions SET seen_at = $1 WHERE sha256 = $2")
+                        .bind(micros(Timestamp::now()))
+                        .bind(secret::hash(token))
+                        .execute(self.store.pool())
+                        .await?;
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(Some(session))
+    }
+
+    /// The same for who looks whether it still is one: that is no use of it, or what is open would keep it open.
+    pub(crate) async fn session_as_it_is(&self, token: &str) -> Result<Option<Session>, Error> {
+        Ok(self.find_session(token).await?.map(|(session, _)| session))
+    }
+
+    /// The session, and for how long nothing was asked in it.
+    async fn find_session(&self, token: &str) -> Result<Option<(Session, SignedDuration)>, Error> {
+        let now = Timestamp::now();
         let row: Option<(String, String, String, String, i64)> = self
             .store
             .within(async {
@@ -128,7 +169,7 @@ impl Accounts {
                      JOIN memberships ON memberships.user_id = users.id AND memberships.tenant = sessions.tenant \
                      WHERE sessions.sha256 = $1 AND sessions.expires_at > $2",
                 )
-                .bind(&sha256)
+                .bind(secret::hash(token))
                 .bind(micros(now))
                 .fetch_optional(self.store.pool())
                 .await?)
@@ -139,20 +180,7 @@ impl Accounts {
         if idle >= signed(self.tuning.session_idle) {
             return Ok(None);
         }
-        // Short times of idleness, which tests have, need finer steps.
-        if idle >= signed(SEEN_STEP.min(self.tuning.session_idle / 4)) {
-            self.store
-                .within(async {
-                    sqlx::query("UPDATE sessions SET seen_at = $1 WHERE sha256 = $2")
-                        .bind(micros(now))
-                        .bind(&sha256)
-                        .execute(self.store.pool())
-                        .await?;
-                    Ok(())
-                })
-                .await?;
-        }
-        Ok(Some(Session { user_id, email, tenant, scopes: parse_scopes(&scopes)? }))
+        Ok(Some((Session { user_id, email, tenant, scopes: parse_scopes(&scopes)? }, idle)))
     }
 
     /// Goes on in another tenant that the person is a member of.

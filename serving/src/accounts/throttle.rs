@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
+use super::secret;
+
 /// Attempts are counted for so long after the first one.
 pub(crate) const WINDOW: Duration = Duration::from_secs(15 * 60);
 const PER_ACCOUNT_MAX: u32 = 10;
@@ -29,9 +31,10 @@ impl Throttle {
         Self { accounts: counts(), addresses: counts() }
     }
 
-    /// Counts an attempt; whether there may be one. Accounts that do not exist count like those that do.
+    /// Counts an attempt; whether there may be one. Accounts that do not exist count like those that do, and what is kept
+    /// of either is of one size: anybody may send anything.
     pub(crate) async fn may_try(&self, account: &str, address: Option<IpAddr>) -> bool {
-        let mut is_free = count(&self.accounts, account.to_owned()).await < PER_ACCOUNT_MAX;
+        let mut is_free = count(&self.accounts, secret::hash(account)).await < PER_ACCOUNT_MAX;
         if let Some(address) = address {
             is_free &= count(&self.addresses, address.to_string()).await < PER_ADDRESS_MAX;
         }
@@ -40,7 +43,7 @@ impl Throttle {
 
     /// It was the right person.
     pub(crate) async fn forgive(&self, account: &str) {
-        self.accounts.invalidate(account).await;
+        self.accounts.invalidate(&secret::hash(account)).await;
     }
 }
 
@@ -68,6 +71,7 @@ mod tests {
             let _ = throttle.may_try(&format!("{n}@example.com"), here).await;
         }
         assert!(!throttle.may_try("new@example.com", here).await);
+        assert!(throttle.accounts.iter().all(|(key, _)| key.len() == 64), "no longer than a hash");
         assert!(throttle.may_try("new@example.com", Some(IpAddr::from([192, 0, 2, 2]))).await);
     }
 }

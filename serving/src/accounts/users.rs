@@ -2,8 +2,15 @@
 //!
 //! An account is known by its address and belongs to no tenant: memberships do. A tenant's admin can only *invite* an
 //! address; the membership begins when whoever holds the invitation's token proves to be that person, by the account's
-//! password, or by setting one if there is no account yet, or by an OpenID provider that vouches for the address. So no
-//! admin learns whether an address has an account elsewhere, and none can prepare an account for somebody else.
+//! password, or by setting one if there is no account yet, or by an OpenID provider that vouches for the address. Inviting
+//! does not tell whether an address has an account elsewhere.
+//!
+//! Nothing is sent to an address here: the admin hands the token over, and could use it up instead. For an address
+//! without an account that makes an account that the admin holds the password of. It opens what the admin's own tenant
+//! shows and nothing else, because every other tenant's invitation needs a token of its own; the audit log says of each
+//! membership who had invited it and whether the account was new; and the address becomes its owner's when an OpenID
+//! provider vouches for them, or when the operator sets the password. Where that is not enough, people sign in by a
+//! provider.
 
 use jiff::Timestamp;
 use reckon_schemas::access::Scope;
@@ -186,6 +193,16 @@ pub(super) async fn insert_user(
     Ok(id)
 }
 
+/// Whether somebody can be a member of a tenant: who is one already always can.
+pub(super) async fn has_room(connection: &mut AnyConnection, tenant: &str, user: &str) -> Result<bool, Error> {
+    let (others,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM memberships WHERE tenant = $1 AND user_id <> $2")
+        .bind(tenant)
+        .bind(user)
+        .fetch_one(connection)
+        .await?;
+    Ok(others < MEMBERS_MAX)
+}
+
 /// Begins a membership, or gives it these scopes.
 pub(super) async fn join(
     connection: &mut AnyConnection,
@@ -193,11 +210,7 @@ pub(super) async fn join(
     user: &str,
     scopes: &[Scope],
 ) -> Result<(), Error> {
-    let (members,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM memberships WHERE tenant = $1")
-        .bind(tenant)
-        .fetch_one(&mut *connection)
-        .await?;
-    if members >= MEMBERS_MAX {
+    if !has_room(connection, tenant, user).await? {
         return Err(Error::Full { what: "members", max: MEMBERS_MAX });
     }
     sqlx::query(

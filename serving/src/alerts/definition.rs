@@ -6,7 +6,6 @@ use reckon_schemas::catalog::{Measure, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::TICK;
 use super::rule::{Rule, Side};
 use super::webhook::Webhooks;
 use crate::problem::Problem;
@@ -118,7 +117,6 @@ impl Definition {
             clear,
             for_at_least: SignedDuration::from_secs(self.for_seconds.into()),
             no_data_after: SignedDuration::from_secs(self.no_data_seconds.into()),
-            pause_max: SignedDuration::try_from(TICK * 6).unwrap_or(SignedDuration::MAX),
         })
     }
 

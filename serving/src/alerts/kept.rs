@@ -27,9 +27,16 @@ const NEWEST_INTERVAL: Duration = Duration::from_secs(1);
 type Row = (String, String, String, i64, String, Option<String>, String, i64);
 type EventRow = (String, String, i64, String);
 
+/// An alert that is looked at.
+pub(super) struct Watched {
+    pub(super) alert: Alert,
+    /// Where it stands, word for word: nobody has looked at it since if the store still says so.
+    stood: String,
+}
+
 /// What a look at an alert changed.
 pub(super) struct Looked<'a> {
-    pub(super) alert: &'a Alert,
+    pub(super) watched: &'a Watched,
     pub(super) standing: &'a Standing,
     pub(super) number: Option<&'a str>,
     /// What people are told, if they are.
@@ -55,13 +62,21 @@ impl Accounts {
         alert(row.ok_or(Error::Missing)?)
     }
 
-    /// Every alert of every tenant, for the node that watches.
-    pub(super) async fn all_alerts(&self) -> Result<Vec<Alert>, Error> {
+    /// Every alert of every tenant, for the node that watches, and what is wrong with those that cannot be read.
+    pub(super) async fn all_alerts(&self) -> Result<(Vec<Watched>, Vec<Error>), Error> {
         let sql = "SELECT tenant, id, definition, revision, standing, number, created_by, updated_at FROM alerts \
                    ORDER BY tenant, id LIMIT $1";
         let query = sqlx::query_as::<_, Row>(sql).bind(ALERTS_MAX);
         let rows = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
-        rows.into_iter().map(alert).collect()
+        let (mut watched, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            let stood = row.4.clone();
+            match alert(row) {
+                Ok(alert) => watched.push(Watched { alert, stood }),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok((watched, unreadable))
     }
 
     /// Keeps a new alert. `secret` signs its messages.
@@ -177,20 +192,23 @@ impl Accounts {
         self.store().within(work).await
     }
 
-    /// Keeps what a look changed, and what is to be told, together. Nothing if the alert was changed meanwhile.
+    /// Keeps what a look changed, and what is to be told, together. Nothing if the alert was changed meanwhile, or if
+    /// another node has looked at it, as after a pause of this one.
     pub(super) async fn record_look(&self, looked: &Looked<'_>, now: Timestamp) -> Result<(), Error> {
-        let Looked { alert, standing, number, told } = looked;
+        let Looked { watched: Watched { alert, stood }, standing, number, told } = looked;
         let standing = json(standing)?;
         let work = async {
             let mut transaction = self.store().begin().await?;
             let kept = sqlx::query(
-                "UPDATE alerts SET standing = $1, number = $2 WHERE tenant = $3 AND id = $4 AND revision = $5",
+                "UPDATE alerts SET standing = $1, number = $2 \
+                 WHERE tenant = $3 AND id = $4 AND revision = $5 AND standing = $6",
             )
             .bind(&standing)
             .bind(*number)
             .bind(&alert.tenant)
             .bind(&alert.id)
             .bind(alert.revision)
+            .bind(stood)
             .execute(&mut *transaction)
             .await?;
             if kept.rows_affected() > 0
@@ -204,9 +222,26 @@ impl Accounts {
     }
 
     /// What a tenant was told after an event, the oldest first.
-    pub(crate) async fn alert_events(&self, tenant: &str, after: &str, limit: i64) -> Result<Vec<Event>, Error> {
+    pub(crate) async fn alert_events_after(&self, tenant: &str, after: &str, limit: i64) -> Result<Vec<Event>, Error> {
         let sql = "SELECT id, alert, at, body FROM alert_events WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
-        let query = sqlx::query_as::<_, EventRow>(sql).bind(tenant).bind(after).bind(limit);
+        self.read_events(sql, tenant, after, limit).await
+    }
+
+    /// What a tenant was told before an event, or up to now, the newest first.
+    pub(crate) async fn alert_events_before(
+        &self,
+        tenant: &str,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Event>, Error> {
+        let sql =
+            "SELECT id, alert, at, body FROM alert_events WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+        // Greater than any identifier.
+        self.read_events(sql, tenant, before.unwrap_or("g"), limit).await
+    }
+
+    async fn read_events(&self, sql: &'static str, tenant: &str, from: &str, limit: i64) -> Result<Vec<Event>, Error> {
+        let query = sqlx::query_as::<_, EventRow>(sql).bind(tenant).bind(from).bind(limit);
         let rows = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
         rows.into_iter().map(event).collect()
     }
@@ -246,7 +281,7 @@ async fn record(
 }
 
 async fn tell(transaction: &mut AnyConnection, alert: &Alert, told: &Value, now: Timestamp) -> Result<(), Error> {
-    let id = Uuid::now_v7().simple().to_string();
+    let id = next_event_id(transaction).await?;
     sqlx::query("INSERT INTO alert_events (id, tenant, alert, at, body) VALUES ($1, $2, $3, $4, $5)")
         .bind(&id)
         .bind(&alert.tenant)
@@ -269,6 +304,26 @@ async fn tell(transaction: &mut AnyConnection, alert: &Alert, told: &Value, now:
     Ok(())
 }
 
+/// The identifier of the next event. Events are read on from the last one that was seen, so whoever tells something is
+/// alone from here to the end of the transaction: what appears later has a greater one, whichever node's clock made it.
+async fn next_event_id(transaction: &mut AnyConnection) -> Result<String, Error> {
+    sqlx::query(
+        "INSERT INTO revisions (name, revision) VALUES ('alert_events', 1) \
+         ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let (newest,): (String,) =
+        sqlx::query_as("SELECT COALESCE(MAX(id), '') FROM alert_events").fetch_one(transaction).await?;
+    Ok(following(&newest, Uuid::now_v7()))
+}
+
+/// This identifier, or if it is not greater than the newest one, the one after that.
+fn following(newest: &str, made: Uuid) -> String {
+    let after = newest.parse::<Uuid>().map_or(0, |newest| newest.as_u128().saturating_add(1));
+    Uuid::from_u128(made.as_u128().max(after)).simple().to_string()
+}
+
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Broken(error.to_string()))
 }
@@ -288,6 +343,21 @@ fn alert((tenant, id, definition, revision, standing, number, created_by, update
 }
 
 fn event((id, alert, at, body): EventRow) -> Result<Event, Error> {
-    let body = serde_json::from_str(&body).map_err(|error| Error::Broken(format!("event {id}: {error}")))?;
+    let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
     Ok(Event { id, alert, at: instant(at)?, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_grow_also_when_clocks_differ() {
+        let id = |number: u128| Uuid::from_u128(number).simple().to_string();
+        assert_eq!(following("", Uuid::from_u128(7)), id(7));
+        assert_eq!(following(&id(6), Uuid::from_u128(7)), id(7));
+        assert_eq!(following(&id(7), Uuid::from_u128(7)), id(8));
+        assert_eq!(following(&id(0xffff), Uuid::from_u128(7)), id(0x1_0000));
+        assert!(id(0xffff) < id(0x1_0000));
+    }
 }

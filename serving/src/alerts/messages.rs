@@ -4,11 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::definition::Definition;
-use super::webhook::{Message, Undelivered, Webhooks};
+use super::webhook::{Message, Undelivered};
 use crate::accounts::{Accounts, Error, micros};
 
-/// Messages that are sent in one round.
-const ROUND_MAX: i64 = 50;
+/// Messages of one tenant that are sent at the same time.
+pub(super) const OF_TENANT_MAX: u8 = 4;
+/// An attempt that has not ended after so long was not made: longer than a receiver may take.
+const ATTEMPT_TIME_MAX: SignedDuration = SignedDuration::from_secs(30);
 /// After so many attempts, about a day after the first, a message is given up.
 const ATTEMPTS_MAX: i64 = 24;
 const FIRST_WAIT_S: i64 = 10;
@@ -17,7 +19,18 @@ const WAIT_S_MAX: i64 = 3_600;
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 const LEASE: &str = "alerts";
 
-type DueRow = (String, i64, String, String, String);
+type DueRow = (String, i64, String, String, String, String);
+
+/// A message that waits to be sent.
+pub(super) struct Due {
+    event: String,
+    attempts: i64,
+    pub(super) tenant: String,
+    pub(super) message: Message,
+    /// Where to, or why nowhere.
+    pub(super) address: Result<String, Undelivered>,
+    pub(super) secret: String,
+}
 
 impl Accounts {
     /// Whether this process is the one that watches, for the next while. The others take over when it stops to ask.
@@ -30,27 +43,35 @@ impl Accounts {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Sends what is due, one after the other. That a receiver is slow costs the others of this round some seconds.
-    pub(super) async fn send_messages(&self, webhooks: &Webhooks) -> Result<(), Error> {
-        let sql = "SELECT m.event, m.attempts, e.body, a.secret, a.definition FROM alert_messages m \
-                   JOIN alert_events e ON e.id = m.event JOIN alerts a ON a.tenant = m.tenant AND a.id = m.alert \
-                   WHERE m.state = 'due' AND m.next_at <= $1 ORDER BY m.next_at LIMIT $2";
-        let query = sqlx::query_as::<_, DueRow>(sql).bind(micros(Timestamp::now())).bind(ROUND_MAX);
-        let due = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
-        for (id, attempts, body, secret, definition) in due {
-            let definition: Definition =
-                serde_json::from_str(&definition).map_err(|error| Error::Broken(format!("message {id}: {error}")))?;
-            let message = Message { id: format!("msg_{id}"), body };
-            let sent = match &definition.webhook {
-                Some(address) => webhooks.send(address, &secret, &message, Timestamp::now()).await,
-                None => Err(Undelivered::Never("the alert has no webhook any more".to_owned())),
-            };
-            self.record_attempt(&id, attempts + 1, &sent).await?;
-        }
-        Ok(())
+    /// The messages that are due: the oldest of every tenant, then the second ones, and so on.
+    pub(super) async fn due_messages(&self, limit: i64) -> Result<Vec<Due>, Error> {
+        let sql = "SELECT event, attempts, body, secret, definition, tenant FROM (\
+                       SELECT m.event, m.attempts, e.body, a.secret, a.definition, m.tenant, m.next_at, \
+                       ROW_NUMBER() OVER (PARTITION BY m.tenant ORDER BY m.next_at, m.event) AS place \
+                       FROM alert_messages m JOIN alert_events e ON e.id = m.event \
+                       JOIN alerts a ON a.tenant = m.tenant AND a.id = m.alert \
+                       WHERE m.state = 'due' AND m.next_at <= $1\
+                   ) due WHERE place <= $2 ORDER BY place, next_at, event LIMIT $3";
+        let query = sqlx::query_as::<_, DueRow>(sql);
+        let query = query.bind(micros(Timestamp::now())).bind(i64::from(OF_TENANT_MAX)).bind(limit);
+        let rows = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
+        Ok(rows.into_iter().map(due).collect())
     }
 
-    async fn record_attempt(&self, id: &str, attempts: i64, sent: &Result<(), Undelivered>) -> Result<(), Error> {
+    /// Writes an attempt down before it is made; whether it may be made. Another node that was paused before it made the
+    /// same one finds out here, and who dies before the end has it made again a little later.
+    pub(super) async fn begin_attempt(&self, due: &Due) -> Result<bool, Error> {
+        let sql = "UPDATE alert_messages SET attempts = attempts + 1, next_at = $1 \
+                   WHERE event = $2 AND attempts = $3 AND state = 'due'";
+        let next_at = micros(Timestamp::now() + ATTEMPT_TIME_MAX);
+        let query = sqlx::query(sql).bind(next_at).bind(&due.event).bind(due.attempts);
+        let done = self.store().within(async { Ok(query.execute(self.store().pool()).await?) }).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Writes down what became of it.
+    pub(super) async fn end_attempt(&self, due: &Due, sent: &Result<(), Undelivered>) -> Result<(), Error> {
+        let (id, attempts) = (&due.event, due.attempts + 1);
         let (state, problem) = match sent {
             Ok(()) => ("arrived", None),
             Err(Undelivered::Later(problem)) if attempts < ATTEMPTS_MAX => ("due", Some(problem)),
@@ -61,9 +82,9 @@ impl Accounts {
         }
         let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
         let wait_s = (FIRST_WAIT_S << doublings).min(WAIT_S_MAX);
-        let sql = "UPDATE alert_messages SET state = $1, attempts = $2, next_at = $3, problem = $4 WHERE event = $5";
+        let sql = "UPDATE alert_messages SET state = $1, next_at = $2, problem = $3 WHERE event = $4 AND attempts = $5";
         let next_at = micros(Timestamp::now() + SignedDuration::from_secs(wait_s));
-        let query = sqlx::query(sql).bind(state).bind(attempts).bind(next_at).bind(problem).bind(id);
+        let query = sqlx::query(sql).bind(state).bind(next_at).bind(problem).bind(id).bind(attempts);
         self.store().within(async { Ok(query.execute(self.store().pool()).await?) }).await?;
         Ok(())
     }
@@ -82,6 +103,15 @@ impl Accounts {
         };
         self.store().within(work).await
     }
+}
+
+fn due((event, attempts, body, secret, definition, tenant): DueRow) -> Due {
+    let address = match serde_json::from_str::<Definition>(&definition) {
+        Ok(Definition { webhook: Some(address), .. }) => Ok(address),
+        Ok(_) => Err(Undelivered::Never("the alert has no webhook any more".to_owned())),
+        Err(error) => Err(Undelivered::Never(format!("the alert cannot be read: {error}"))),
+    };
+    Due { message: Message { id: format!("msg_{event}"), body }, event, attempts, tenant, address, secret }
 }
 
 fn uuid_time(at: Timestamp) -> uuid::Timestamp {

@@ -1,11 +1,12 @@
 //! Watching numbers for people. One node looks at every alert every few seconds ([`watch`]); when an alert fires is a
 //! pure function of what was seen ([`rule`]). Where an alert stands is kept in the configuration store ([`kept`]), so a
-//! restart forgets nothing, and so is everything that people are told, live and by webhook ([`messages`]).
+//! restart forgets nothing, and so is everything that people are told, live and by webhook ([`messages`], [`sending`]).
 
 pub(crate) mod definition;
 pub(crate) mod kept;
 mod messages;
 pub(crate) mod rule;
+mod sending;
 pub(crate) mod watch;
 pub(crate) mod webhook;
 

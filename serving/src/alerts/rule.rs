@@ -28,8 +28,6 @@ pub(crate) struct Rule {
     pub(crate) for_at_least: SignedDuration,
     /// Without a number for longer than this, that is what is told.
     pub(crate) no_data_after: SignedDuration,
-    /// What was not observed for so long was not observed without a pause.
-    pub(crate) pause_max: SignedDuration,
 }
 
 /// Where an alert stands.
@@ -62,9 +60,16 @@ pub(crate) struct Standing {
 }
 
 impl Rule {
-    /// Where the alert stands after one more look: at a number, or in vain.
-    pub(crate) fn step(&self, before: &Standing, seen: Option<&BigDecimal>, now: Timestamp) -> Standing {
-        let paused = before.seen_at.is_none_or(|at| now.duration_since(at) > self.pause_max);
+    /// Where the alert stands after one more look: at a number, or in vain. What was not looked at for longer than
+    /// `pause_max` was not observed without a pause.
+    pub(crate) fn step(
+        &self,
+        before: &Standing,
+        seen: Option<&BigDecimal>,
+        now: Timestamp,
+        pause_max: SignedDuration,
+    ) -> Standing {
+        let paused = before.seen_at.is_none_or(|at| now.duration_since(at) > pause_max);
         let going_on = |since: Option<Timestamp>| if paused { Some(now) } else { since.or(Some(now)) };
         let crossed = seen.is_some_and(|number| self.is_beyond(number, &self.threshold));
         let after = Standing {
@@ -126,16 +131,21 @@ mod tests {
             clear: BigDecimal::from(90),
             for_at_least: SignedDuration::from_secs(10),
             no_data_after: SignedDuration::from_secs(20),
-            pause_max: SignedDuration::from_secs(15),
         }
     }
 
+    const PAUSE_MAX: SignedDuration = SignedDuration::from_secs(15);
+
     /// The phases after looks at (second, number).
     fn phases(rule: &Rule, looks: &[(i64, Option<i64>)]) -> Vec<Phase> {
+        phases_with(rule, PAUSE_MAX, looks)
+    }
+
+    fn phases_with(rule: &Rule, pause_max: SignedDuration, looks: &[(i64, Option<i64>)]) -> Vec<Phase> {
         let mut standing = Standing::default();
         let step = |(second, number): &(i64, Option<i64>)| {
             let now = Timestamp::from_second(*second).expect("in range");
-            standing = rule.step(&standing, number.map(BigDecimal::from).as_ref(), now);
+            standing = rule.step(&standing, number.map(BigDecimal::from).as_ref(), now, pause_max);
             standing.phase
         };
         looks.iter().map(step).collect()
@@ -175,7 +185,7 @@ mod tests {
         let mut seen = Vec::new();
         for (second, number) in [(0, "0.10"), (5, "0.09"), (17, "0.0999999999999999999"), (20, "0.2"), (25, "0.3")] {
             let now = Timestamp::from_second(second).expect("in range");
-            standing = rule.step(&standing, Some(&number.parse().expect("a number")), now);
+            standing = rule.step(&standing, Some(&number.parse().expect("a number")), now, PAUSE_MAX);
             seen.push(standing.phase);
         }
         assert_eq!(seen, [Ok, Pending, Firing, Firing, Ok]);
@@ -201,6 +211,17 @@ mod tests {
         // What fires goes on firing.
         let looks = [(0, Some(101)), (11, Some(101)), (1_000, Some(95))];
         assert_eq!(phases(&rule(), &looks), [Pending, Firing, Firing]);
+    }
+
+    #[test]
+    fn looks_that_are_far_apart_for_everybody_are_no_pause() {
+        use Phase::{Firing, NoData, Ok, Pending};
+        // There is so much to look at that each alert has its turn every forty seconds.
+        let slow = SignedDuration::from_secs(60);
+        let crossed = [(0, Some(101)), (40, Some(101)), (80, Some(101))];
+        assert_eq!(phases_with(&rule(), slow, &crossed), [Pending, Firing, Firing]);
+        assert_eq!(phases(&rule(), &crossed), [Pending, Pending, Pending], "it would never fire");
+        assert_eq!(phases_with(&rule(), slow, &[(0, None), (40, None)]), [Ok, NoData]);
     }
 
     #[test]

@@ -159,6 +159,11 @@ impl Webhooks {
     }
 }
 
+/// Of an address only where it leads to: the rest of it may be a secret of the receiver.
+pub(crate) fn origin(address: &str) -> String {
+    address.parse::<Url>().map_or_else(|_| "a webhook".to_owned(), |url| url.origin().ascii_serialization())
+}
+
 /// A new secret from random bytes, in the form that receivers' libraries read.
 pub(crate) fn secret_from_random(random: [u8; 24]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(random))

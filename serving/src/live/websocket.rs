@@ -140,7 +140,8 @@ impl Conversation {
         let problem = match self.hear().await? {
             Ok(Said::Auth { key }) => match self.host.access.reader_by_key(&key) {
                 Ok(tenant) => {
-                    return Ok(Watcher { tenant, admission: Admission::by_key(self.host.access.clone(), &key) });
+                    let admission = Admission::by_key(self.host.access.clone(), &tenant, &key);
+                    return Ok(Watcher { tenant, admission });
                 }
                 Err(problem) => problem,
             },

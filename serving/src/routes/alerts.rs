@@ -1,41 +1,30 @@
-//! Alerts: written down, changed, removed; and what they told, live.
+//! Alerts: written down, changed, removed.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use async_stream::stream;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use futures::Stream;
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use reckon_schemas::catalog::Tenant;
-use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use utoipa::{IntoParams, OpenApi, ToSchema};
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
-use super::params::{Params, PathOf};
-use crate::access::watcher::{Admission, Watcher};
-use crate::access::{Editor, Place, Reader};
-use crate::accounts::Accounts;
+use super::params::PathOf;
+use crate::access::{Editor, Viewer};
+use crate::alerts::Alert;
 use crate::alerts::definition::Definition;
-use crate::alerts::kept::EVENTS_MAX;
 use crate::alerts::rule::Phase;
-use crate::alerts::webhook::secret_from_random;
-use crate::alerts::{Alert, Event, TICK};
+use crate::alerts::webhook::{origin, secret_from_random};
 use crate::problem::Problem;
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(list, create, read, change, remove, events, live),
+    paths(list, create, read, change, remove),
     tags((name = "alerts", description = "Numbers that are watched for people"))
 )]
 pub(super) struct Description;
@@ -44,12 +33,6 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/v1/alerts", get(list).post(create))
         .route("/v1/alerts/{id}", get(read).put(change).delete(remove))
-        .route("/v1/alert-events", get(events))
-}
-
-/// Streams have no time limit.
-pub(super) fn live_router() -> Router<App> {
-    Router::new().route("/v1/alert-events/live", get(live))
 }
 
 /// An alert and where it stands.
@@ -57,7 +40,7 @@ pub(super) fn live_router() -> Router<App> {
 pub(crate) struct AlertAnswer {
     /// Its id.
     id: String,
-    /// What was written down.
+    /// What was written down. Who may not change it sees of `webhook` only whose it is: a path may open something.
     #[serde(flatten)]
     definition: Definition,
     /// Where it stands.
@@ -70,8 +53,9 @@ pub(crate) struct AlertAnswer {
     /// When it was looked at last.
     #[schema(value_type = Option<String>, format = DateTime)]
     seen_at: Option<Timestamp>,
-    /// Who wrote it down first.
-    created_by: String,
+    /// Who wrote it down first; absent for who may not change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<String>,
     /// When it was changed last.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
@@ -94,24 +78,6 @@ pub(crate) struct AlertList {
     alerts: Vec<AlertAnswer>,
 }
 
-/// What a tenant was told.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct EventList {
-    /// The oldest first.
-    events: Vec<Event>,
-}
-
-/// Which events.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct EventQuery {
-    /// Those after the event of this id; all that are kept without it.
-    after: Option<String>,
-    /// How many, 1 to 500; 100 by default.
-    limit: Option<i64>,
-}
-
 impl From<Alert> for AlertAnswer {
     fn from(alert: Alert) -> Self {
         Self {
@@ -121,9 +87,21 @@ impl From<Alert> for AlertAnswer {
             since: alert.standing.since,
             number: alert.number,
             seen_at: alert.standing.seen_at,
-            created_by: alert.created_by,
+            created_by: Some(alert.created_by),
             updated_at: alert.updated_at,
         }
+    }
+}
+
+impl AlertAnswer {
+    /// As whoever asks may see it. A key that only reads may be in the pages of a web site.
+    fn seen_by(viewer: &Viewer, alert: Alert) -> Self {
+        let whole = Self::from(alert);
+        if viewer.is_editor {
+            return whole;
+        }
+        let webhook = whole.definition.webhook.as_deref().map(origin);
+        Self { definition: Definition { webhook, ..whole.definition }, created_by: None, ..whole }
     }
 }
 
@@ -134,9 +112,10 @@ impl From<Alert> for AlertAnswer {
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list(State(app): State<App>, reader: Reader) -> Result<Json<AlertList>, Problem> {
-    let alerts = app.access.accounts().alerts(reader.0.id.as_str()).await?;
-    Ok(Json(AlertList { alerts: alerts.into_iter().map(AlertAnswer::from).collect() }))
+pub(crate) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Json<AlertList>, Problem> {
+    let alerts = app.access.accounts().alerts(viewer.tenant.id.as_str()).await?;
+    let alerts = alerts.into_iter().map(|alert| AlertAnswer::seen_by(&viewer, alert));
+    Ok(Json(AlertList { alerts: alerts.collect() }))
 }
 
 /// Writes an alert down. The answer is the only place where its secret is shown.
@@ -177,12 +156,12 @@ pub(crate) async fn create(
     ))]
 pub(crate) async fn read(
     State(app): State<App>,
-    reader: Reader,
+    viewer: Viewer,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let alert = app.access.accounts().alert(reader.0.id.as_str(), &id).await?;
+    let alert = app.access.accounts().alert(viewer.tenant.id.as_str(), &id).await?;
     let revision = revision_tag(&alert);
-    Ok(([revision, NO_STORE], Json(AlertAnswer::from(alert))).into_response())
+    Ok(([revision, NO_STORE], Json(AlertAnswer::seen_by(&viewer, alert))).into_response())
 }
 
 /// Replaces what was written down. The alert begins anew; its secret stays.
@@ -238,96 +217,6 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What the tenant was told in the last 90 days, the oldest first.
-#[utoipa::path(get, path = "/v1/alert-events", tag = "alerts", security(("read_key" = []), ("session" = [])), params(EventQuery),
-    responses(
-        (status = 200, description = "Events", body = EventList),
-        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
-    ))]
-pub(crate) async fn events(
-    State(app): State<App>,
-    reader: Reader,
-    Params(EventQuery { after, limit }): Params<EventQuery>,
-) -> Result<Json<EventList>, Problem> {
-    let limit = limit.unwrap_or(100);
-    if !(1..=EVENTS_MAX).contains(&limit) {
-        return Err(Problem::invalid_parameter("limit", format!("between 1 and {EVENTS_MAX}")));
-    }
-    let after = after.unwrap_or_default();
-    Ok(Json(EventList { events: app.access.accounts().alert_events(reader.0.id.as_str(), &after, limit).await? }))
-}
-
-/// The same, as it happens: server-sent events `alert`, whose `id` is the event's, with heartbeat comments.
-#[utoipa::path(get, path = "/v1/alert-events/live", tag = "alerts", security(("read_key" = []), ("session" = [])),
-    params(("Last-Event-ID" = Option<String>, Header, description = "The last event seen; without it only what is new comes")),
-    responses(
-        (status = 200, description = "The stream", body = Event, content_type = "text/event-stream"),
-        (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many live clients; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
-    ))]
-pub(crate) async fn live(State(app): State<App>, watcher: Watcher, headers: HeaderMap) -> Result<Response, Problem> {
-    let Watcher { tenant, admission } = watcher;
-    let place = app.access.allowance(&tenant.id).take_place(TICK)?;
-    let accounts = app.access.accounts().clone();
-    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let seen = match seen {
-        Some(seen) => seen,
-        None => accounts.newest_alert_event(tenant.id.as_str()).await?,
-    };
-    let events = told(
-        accounts,
-        tenant.id.to_string(),
-        seen,
-        app.newest_alert_event.clone(),
-        (place, admission),
-        app.shutdown.clone(),
-    );
-    let heartbeat = KeepAlive::new().interval(app.tuning.heartbeat);
-    Ok((NO_STORE_HEADERS, Sse::new(events).keep_alive(heartbeat)).into_response())
-}
-
-/// New events, until shutdown or until who watches may not any more. `newest` tells when there is something new.
-fn told(
-    accounts: Accounts,
-    tenant: String,
-    mut seen: String,
-    mut newest: watch::Receiver<String>,
-    (place, admission): (Place, Admission),
-    shutdown: CancellationToken,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    stream! {
-        let _place = place;
-        let mut ended = std::pin::pin!(admission.ended());
-        loop {
-            // What comes while the store is asked is asked for next.
-            newest.mark_unchanged();
-            let events = accounts.alert_events(&tenant, &seen, EVENTS_MAX).await;
-            // While the store is away nothing comes, and nothing is missed.
-            let retry = if events.is_err() { TICK } else { Duration::MAX };
-            for event in events.unwrap_or_default() {
-                seen.clone_from(&event.id);
-                if let Ok(sent) = sse::Event::default().event("alert").id(&event.id).json_data(&event) {
-                    yield Ok(sent);
-                }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                problem = &mut ended => {
-                    if let Ok(sent) = sse::Event::default().event("problem").json_data(&problem) {
-                        yield Ok(sent);
-                    }
-                    return;
-                }
-                changed = newest.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(retry) => {}
-            }
-        }
-    }
-}
-
 /// Whether it can be watched: as written, and without reading single events again and again.
 fn check(app: &App, definition: &Definition, tenant: &Tenant) -> Result<(), Problem> {
     let question = definition.check(tenant, &app.webhooks)?;
@@ -339,7 +228,6 @@ fn check(app: &App, definition: &Definition, tenant: &Tenant) -> Result<(), Prob
 }
 
 const NO_STORE: (header::HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-const NO_STORE_HEADERS: [(header::HeaderName, HeaderValue); 1] = [NO_STORE];
 
 fn revision_tag(alert: &Alert) -> (header::HeaderName, HeaderValue) {
     let tag = format!("\"{}\"", alert.revision);

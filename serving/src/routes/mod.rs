@@ -2,6 +2,7 @@
 
 mod accept;
 mod accounts;
+mod alert_events;
 mod alerts;
 mod anomalies;
 mod api;
@@ -91,12 +92,13 @@ pub(crate) fn router(app: App, extra: Vec<utoipa::openapi::OpenApi>) -> Router {
         .merge(users::router())
         .merge(dashboards::router())
         .merge(alerts::router())
+        .merge(alert_events::router())
         .merge(grafana::router())
         .merge(saved_metrics::router())
         .layer(middleware::from_fn(accept::no_rows));
     let streams = Router::new()
         .route("/v1/live", get(api::live))
-        .merge(alerts::live_router())
+        .merge(alert_events::live_router())
         .route("/v1/live/ws", any(api::live_ws))
         .layer(middleware::from_fn(accept::no_rows));
     let answered_at_once = |router: Router<App>| {

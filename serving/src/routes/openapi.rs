@@ -9,8 +9,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
-    App, accounts, alerts, anomalies, api, catalog, dashboards, funnels, grafana, health, questions, records,
-    saved_metrics, session, users,
+    App, accounts, alert_events, alerts, anomalies, api, catalog, dashboards, funnels, grafana, health, questions,
+    records, saved_metrics, session, users,
 };
 
 /// What a session's cookie is called where it goes over HTTPS only.
@@ -57,6 +57,7 @@ pub(crate) fn document(extra: Vec<Document>) -> Document {
         dashboards::Description::openapi(),
         saved_metrics::Description::openapi(),
         alerts::Description::openapi(),
+        alert_events::Description::openapi(),
     ];
     for other in rooms.into_iter().chain(extra) {
         document.merge(other);

@@ -174,7 +174,7 @@ pub(crate) async fn sign_in(
     may_try(&app, &account, &address).await?;
     let accounts = app.access.accounts();
     let Some(user) = accounts.user_by_password(&account, given.password).await? else {
-        accounts.record_refused(&account).await?;
+        accounts.note_refused(account).await?;
         return Err(Problem::sign_in_refused());
     };
     app.access.throttle().forgive(&account).await;
@@ -202,7 +202,7 @@ pub(crate) async fn accept(
 ) -> Result<Response, Problem> {
     own_site(&headers)?;
     // The password of an existing account can be tried here, too: by who holds the invitation, and not for long.
-    may_try(&app, &secret::hash(&given.invitation), &address).await?;
+    may_try(&app, &given.invitation, &address).await?;
     let accepted = app.access.accounts().accept(&given.invitation, given.password).await?;
     let (user, tenant) = accepted.ok_or_else(Problem::sign_in_refused)?;
     open(&app, &user, Some(&tenant), "invitation").await

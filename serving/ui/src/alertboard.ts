@@ -5,7 +5,6 @@ import { alertForm } from "./alertform";
 import { type Api, type Metric, Refused } from "./api";
 import { fill, h } from "./dom";
 import { value } from "./format";
-import { Told } from "./told";
 import { instant } from "./zone";
 
 const TOLD_SHOWN = 5;
@@ -27,7 +26,6 @@ export class Alerts {
   private readonly verdict = h("p", { class: "empty", role: "status" }, "…");
   private readonly list = h("div", {});
   private readonly recent = h("div", {});
-  private readonly told = new Told(TOLD_SHOWN);
   private shown: string | null = null;
 
   constructor(
@@ -44,7 +42,7 @@ export class Alerts {
   async read(signal: AbortSignal): Promise<void> {
     try {
       const alerts = await this.api.alerts(signal);
-      this.show(alerts, await this.told.read(this.api, signal));
+      this.show(alerts, await this.api.alertEvents(TOLD_SHOWN, signal));
       fill(this.trouble);
     } catch (error) {
       // What was seen last stays, below the words that say that it is old.

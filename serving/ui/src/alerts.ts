@@ -16,6 +16,7 @@ export interface Definition {
   threshold: string;
   clear?: string;
   for_seconds?: number;
+  /** Without its path for who may not change the alert. */
   webhook?: string;
 }
 
@@ -25,7 +26,7 @@ export interface Alert extends Definition {
   since: string | null;
   /** What was seen last. */
   number: string | null;
-  created_by: string;
+  created_by?: string;
 }
 
 export interface NewAlert extends Alert {

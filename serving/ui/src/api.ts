@@ -255,10 +255,9 @@ export class Api {
     return (await this.json<{ alerts: Alert[] }>("v1/alerts", signal)).alerts;
   }
 
-  /** What was told after an event, the oldest first; from the beginning without one. */
-  async alertEvents(after: string | null, limit: number, signal?: AbortSignal): Promise<AlertEvent[]> {
-    const query = new URLSearchParams({ limit: String(limit), ...(after === null ? {} : { after }) });
-    return (await this.json<{ events: AlertEvent[] }>(`v1/alert-events?${query}`, signal)).events;
+  /** What was told last, the newest first. */
+  async alertEvents(limit: number, signal?: AbortSignal): Promise<AlertEvent[]> {
+    return (await this.json<{ events: AlertEvent[] }>(`v1/alert-events?limit=${limit}`, signal)).events;
   }
 
   /** The answer is the only place where the alert's secret is. */
