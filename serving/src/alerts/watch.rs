@@ -24,8 +24,6 @@ use crate::query::Evaluator;
 const TERM: SignedDuration = SignedDuration::from_secs(15);
 /// Alerts that are looked at at the same time.
 const LOOKS_AT_ONCE: usize = 8;
-/// A number that the speed layer is so far behind with says nothing about now.
-const LAG_MAX_MS: i64 = 60_000;
 /// Rounds between two removals of old events: about an hour.
 const ROUNDS_BETWEEN_REMOVALS: u64 = 1_800;
 
@@ -114,9 +112,9 @@ impl Watch {
     }
 }
 
-/// A gap is no zero, and what is old is no news.
+/// A gap is no zero, and what is old is no news: while the speed layer is behind, everything looks like less.
 fn is_known(answer: &Answer) -> bool {
-    answer.gaps.is_empty() && answer.speed_lag_ms.is_some_and(|lag_ms| lag_ms <= LAG_MAX_MS)
+    answer.gaps.is_empty() && answer.stale.is_none() && answer.speed_lag_ms.is_some()
 }
 
 fn message(alert: &Alert, phase: Phase, number: Option<&str>, now: Timestamp) -> serde_json::Value {

@@ -80,6 +80,8 @@ struct ProgressRow<'a> {
     next_offset: u64,
     watermark: Option<i64>,
     written_at: i64,
+    log_time: i64,
+    caught_up_at: i64,
 }
 
 /// A client with the settings that every write of this layer relies on.
@@ -232,6 +234,8 @@ impl ClickHouseSink {
                 next_offset: unsigned(part.next_offset),
                 watermark: part.watermark.map(|at| at.0),
                 written_at,
+                log_time: part.log_time_ms,
+                caught_up_at: part.caught_up_at_ms,
             };
             insert.write(&row).await?;
         }
