@@ -33,7 +33,7 @@ impl Evaluator {
     pub(crate) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
         let reads = |query: &Query, metric: &Metric| match metric.measure {
             Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
-                is_exact(query, metric) || Selection::of_rollup(query, metric, tenant).is_none()
+                is_exact(query, metric) || Selection::of_rollups(query, metric, tenant).is_empty()
             }
             Measure::ActiveUsers | Measure::Top => false,
         };

@@ -70,6 +70,8 @@ struct PlanRow<'a> {
     item: &'a str,
     offset: u64,
     counted: u8,
+    watermark: Option<i64>,
+    noted_at: i64,
 }
 
 /// A row of `speed_progress`.
@@ -207,6 +209,7 @@ impl ClickHouseSink {
         if batch.iter().all(|part| part.plans.is_empty()) {
             return Ok(());
         }
+        let noted_at = jiff::Timestamp::now().as_microsecond();
         let mut insert = self.insert::<PlanRow<'_>>("speed_plans").await?;
         for part in batch {
             for change in &part.plans {
@@ -217,6 +220,8 @@ impl ClickHouseSink {
                     item: &change.item,
                     offset: unsigned(change.offset),
                     counted: u8::from(change.counted),
+                    watermark: change.watermark.map(|at| at.0),
+                    noted_at,
                 };
                 insert.write(&row).await?;
             }
