@@ -47,6 +47,11 @@ impl SpeedProgress {
         self.0.values().filter_map(|progress| progress.watermark).max()
     }
 
+    /// When the log received the newest record that is counted.
+    pub(crate) fn newest_log_time(&self) -> Option<EventTime> {
+        self.0.values().map(|progress| EventTime::from_millis(progress.log_time_ms)).max()
+    }
+
     /// When any partition was last written.
     pub(crate) fn newest_write(&self) -> Option<Timestamp> {
         let written_at_ms = self.0.values().map(|progress| progress.written_at_ms).max()?;

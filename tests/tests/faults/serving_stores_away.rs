@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::redis_keys::{self, Progress};
-use reckon_tests::counted::{produce, progress_in_redis, until_counted};
+use reckon_tests::counted::{produce, produce_at, progress_in_redis, until_counted};
 use reckon_tests::lake::log_ranges;
 use reckon_tests::proxy::{Direction, Proxy, Way};
 use reckon_tests::purchases::generate;
@@ -300,4 +300,37 @@ async fn in_clickhouse(world: &World) -> Result<i64> {
     let sql =
         "SELECT min(toUnixTimestamp64Milli(assumeNotNull(caught_up_at))) FROM speed_progress FINAL WHERE topic = ?";
     Ok(world.clickhouse_client().query(sql).bind(&world.kafka.topics.events).fetch_one::<i64>().await?)
+}
+
+/// What has single events is asked while nobody brings them any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_from_when_on_single_events_are_missing() -> Result<()> {
+    const BY_USER: &str = "/v1/query?metric=purchases&grain=1h&by=user_id";
+    let stack = Stack::shared()?;
+    let world = World::with_tuning(&stack, &format!("{CATCHING_UP}\n[raw]\ninterval = \"500ms\"\n"))?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let (before_ms, from_us) = (now_ms - 120_000, (now_ms - 3_600_000) * 1_000);
+    let purchases = generate(0x5eed_007a, 200, from_us, 1_000_000);
+    let mut worker = world.start("speed")?;
+    let mut reader = world.start("raw")?;
+    let _node = world.start_serving().await?;
+    produce_at(&world, &purchases[..100], Some(before_ms)).await?;
+    until_counted(&world).await?;
+    until("every single event", Duration::from_secs(60), || async {
+        let answer = world.query(BY_USER).await?;
+        Ok(answer["total"]["value"] == 100 && answer["gaps"] == serde_json::json!([]))
+    })
+    .await?;
+    ensure!(reader.stop()?.success(), "{}", reader.log_tail());
+    produce(&world, &purchases[100..]).await?;
+    until_counted(&world).await?;
+    until("the gap", Duration::from_secs(30), || async {
+        let answer = world.query(BY_USER).await?;
+        let from: Option<jiff::Timestamp> = answer["gaps"][0]["from"].as_str().and_then(|from| from.parse().ok());
+        let is_named = answer["gaps"][0]["reason"].as_str().is_some_and(|reason| reason.contains("reckon raw"));
+        Ok(answer["total"]["value"] == 100 && is_named && from.is_some_and(|at| at.as_millisecond() == before_ms))
+    })
+    .await?;
+    ensure!(worker.stop()?.success(), "{}", worker.log_tail());
+    Ok(())
 }
