@@ -92,7 +92,7 @@ impl Evaluator {
             let uncounted = clickhouse.uncounted_days(selection, days).await.map_err(|error| store_problem(&error))?;
             gaps.extend(days_without(days, &uncounted, UNCOUNTED));
         }
-        if let Some(unit) = summed.filter(|unit| counted_by.since(unit) != Since::Always) {
+        if let Some(unit) = summed.filter(|unit| counted_by.was_added(unit)) {
             let noted_at = counted_by.noted_at(&unit);
             let is_before = |day: &&SettledDay| noted_at.is_none_or(|at| day.settled_at < at + SETTLING_MAX);
             let days: Vec<SettledDay> = days.iter().filter(is_before).cloned().collect();

@@ -78,7 +78,19 @@ impl CountedBy {
         since.max().unwrap_or(Since::Always)
     }
 
-    /// When an item was seen first that was not there from the beginning, as far as that is known.
+    /// Whether an item was not there from the tenant's first event on, also if a log that is counted again has it by now.
+    pub(crate) fn was_added(&self, item: &str) -> bool {
+        let is_later = |(partition, changes): (&i32, &Changes)| {
+            let first = self.firsts.get(partition);
+            changes.values().any(|it| it.counted != 0 && it.watermark_us.is_some() && Some(&it.first) > first)
+        };
+        match self.items.get(item) {
+            None => !self.firsts.is_empty(),
+            Some(changes) => changes.iter().any(is_later),
+        }
+    }
+
+    /// When an item was first counted by, as far as that is known.
     pub(crate) fn noted_at(&self, item: &str) -> Option<Timestamp> {
         let changes = self.items.get(item)?.values().flat_map(BTreeMap::values);
         let noted_us = changes.filter(|change| change.counted != 0).filter_map(|change| change.noted_us).min()?;
@@ -134,6 +146,9 @@ mod tests {
     #[test]
     fn a_log_that_is_counted_again_is_counted_by_everything() {
         let rows = [("total", 0, 0, None, true), ("store", 0, 50, Some(500), true), ("store", 0, 0, None, true)];
-        assert_eq!(counted_by(&rows).since("store"), Since::Always);
+        let counted_by = counted_by(&rows);
+        assert_eq!(counted_by.since("store"), Since::Always);
+        // What was settled before was still settled without it.
+        assert!(counted_by.was_added("store") && !counted_by.was_added("total"));
     }
 }

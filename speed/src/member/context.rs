@@ -102,8 +102,9 @@ impl ClientContext for Context {
 fn ends(statistics: &Statistics, now_ms: i64) -> Vec<End> {
     // It may have waited for somebody to ask; its own time is in whole seconds.
     let told_ms = now_ms.min(statistics.time.saturating_add(1).saturating_mul(1000));
-    let silent_us: BTreeMap<i32, i64> =
-        statistics.brokers.values().filter(|it| it.rxidle >= 0).map(|it| (it.nodeid, it.rxidle)).collect();
+    // The group's coordinator appears a second time, as a broker that no record comes from.
+    let brokers = statistics.brokers.values().filter(|it| it.nodeid >= 0 && it.rxidle >= 0 && it.source != "logical");
+    let silent_us: BTreeMap<i32, i64> = brokers.map(|it| (it.nodeid, it.rxidle)).collect();
     let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
     let end = |it: &Partition| {
         // Brokers are asked all the time, so this is from their last answer.
