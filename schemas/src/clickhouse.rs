@@ -8,8 +8,8 @@
 //! | `speed_overflows` | speed | every record that it counted under `__other__`, with the dimensions that had too many values |
 //! | `speed_exception_counts` | (view) | the same, counted per minute, event name, reason and grain |
 //! | `speed_tops_raw` | speed | the most frequent values of a property per window, event and Kafka partition, versioned by the next offset, as the bytes of [`crate::top::TopSketch`] |
-//! | `speed_plans` | speed | for each partition from which record on a rollup or summed property is counted, or is not counted any more |
-//! | `speed_progress` | speed | how far each partition is in these tables; written last |
+//! | `speed_plans` | speed | for each partition from which record on a rollup, a summed property or a property's most frequent values are counted, or are not counted any more; and up to which event time it was then |
+//! | `speed_progress` | speed | how far each partition is in these tables, and up to when that is everything; written last |
 //! | `settled_cells_raw` | batch | exact cells of every run |
 //! | `settled_users` | batch | the 128-bit user keys of every day's cell, for exact distinct counts over any days |
 //! | `settled_tops_raw` | batch | per window from five minutes on, the values of a property that occurred most often, with exact counts; of every day one row of grain `1d`, also if nothing occurred |
@@ -70,6 +70,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 16, name: "backfills", sql: include_str!("../sql/0016_backfills.sql") },
     Migration { version: 17, name: "speed_plans", sql: include_str!("../sql/0017_speed_plans.sql") },
     Migration { version: 25, name: "merged", sql: include_str!("../sql/0025_merged.sql") },
+    Migration { version: 34, name: "caught_up", sql: include_str!("../sql/0034_caught_up.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

@@ -239,10 +239,15 @@ pub struct Progress {
     pub watermark: Option<EventTime>,
     /// When it was written, in milliseconds of the wall clock.
     pub written_at_ms: i64,
-    /// When the newest record below `next_offset` was received by the log, in milliseconds of the wall clock: how fresh
-    /// the cells are. 0 before the first record, and where an older build wrote it.
+    /// When the newest record below `next_offset` was received by the log, in milliseconds of the wall clock. 0 before the
+    /// first record, and where an older build wrote it.
     #[serde(default)]
     pub log_time_ms: i64,
+    /// Up to when everything that the log has received is below `next_offset`, in milliseconds of the wall clock: it ages
+    /// while the partition is behind, and also while nobody counts it. 0 if nothing is known to be counted; absent where an
+    /// older build wrote it.
+    #[serde(default)]
+    pub caught_up_at_ms: Option<i64>,
 }
 
 /// One push: which cells of a tenant changed in one flush of some partitions.
@@ -287,6 +292,22 @@ mod tests {
         for garbage in [&b""[..], b"42", b"x 1", &value[..9]] {
             assert_eq!(parse_top_value(garbage), None);
         }
+    }
+
+    #[test]
+    fn progress_of_older_builds_is_read() {
+        let older = r#"{"next_offset":5,"watermark":7,"written_at_ms":9}"#;
+        let read = Progress {
+            next_offset: 5,
+            watermark: Some(EventTime(7)),
+            written_at_ms: 9,
+            log_time_ms: 0,
+            caught_up_at_ms: None,
+        };
+        assert_eq!(serde_json::from_str::<Progress>(older).ok(), Some(read));
+        let written = Progress { log_time_ms: 3, caught_up_at_ms: Some(4), ..read };
+        let json = serde_json::to_string(&written).expect("numbers only");
+        assert_eq!(serde_json::from_str::<Progress>(&json).ok(), Some(written));
     }
 
     #[test]

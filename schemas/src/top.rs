@@ -44,6 +44,12 @@ pub struct TopValue {
 #[error("no sketch of frequent values: {0}")]
 pub struct InvalidTop(String);
 
+/// The name under which it is written down since when the most frequent values of an event's property are counted.
+#[must_use]
+pub fn plan_item(event: &str, property: &str) -> String {
+    format!("top:{event}:{property}")
+}
+
 impl TopSketch {
     /// How many values have a counter of their own at most. With more, no count is off by more than 0.7 % (3.5 in 512)
     /// of everything that was inserted.

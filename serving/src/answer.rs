@@ -56,7 +56,8 @@ pub(crate) struct Answer {
     /// Set if provisional numbers are older than they should be, or all of them are older than they would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stale: Option<Stale>,
-    /// How long ago the partition that is the longest behind reported its progress, in milliseconds.
+    /// How long ago everything that the log had received by then was counted, in milliseconds: of the partition that is
+    /// the furthest behind. It grows while the speed layer is behind, and while it is silent.
     pub(crate) speed_lag_ms: Option<i64>,
     /// Which layer answers which part of the range: without gap, without overlap.
     pub(crate) coverage: Vec<Coverage>,
@@ -159,7 +160,7 @@ pub(crate) struct Stale {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StaleReason {
-    /// The speed layer has not reported progress on all partitions for longer than it should take.
+    /// The speed layer is further behind the log than it should be, or has not been heard of for so long.
     SpeedBehind,
     /// A store is away: this is the last good answer.
     StoreAway,

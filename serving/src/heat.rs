@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answer::{Coverage, Gap, Number};
+use crate::answer::{Coverage, Gap, Number, Stale};
 
 /// One metric by hour of the day and day of the week.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -34,7 +34,11 @@ pub(crate) struct HeatMap {
     /// When this was computed.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) computed_at: Timestamp,
-    /// How long ago the partition that is the longest behind reported its progress, in milliseconds.
+    /// Set if the speed layer is behind, and this has provisional numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stale: Option<Stale>,
+    /// How long ago everything that the log had received by then was counted, in milliseconds: of the partition that is
+    /// the furthest behind.
     pub(crate) speed_lag_ms: Option<i64>,
     /// Which layer answers which part of the range: without gap, without overlap.
     pub(crate) coverage: Vec<Coverage>,

@@ -85,7 +85,7 @@ pub struct Tuning {
     /// How long a new answer is waited for where there is a last good one.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
-    /// How long ago the speed layer's last progress may be before answers say that they are stale.
+    /// How far the speed layer may be behind the log, or silent, before answers say that they are stale.
     #[serde(with = "humantime_serde")]
     pub speed_lag_max: Duration,
     /// The most connections at a time; the next ones are closed at once.

@@ -10,8 +10,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reckon_schemas::stores::Kafka;
 
-use self::context::Context;
-pub(crate) use self::context::Rebalance;
+use self::context::{Context, TELL_INTERVAL};
+pub(crate) use self::context::{End, Rebalance};
 
 /// How long one question to a broker may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl Member {
             .set("session.timeout.ms", session_timeout.as_millis().to_string())
             .set("heartbeat.interval.ms", (*session_timeout / 4).as_millis().to_string())
             .set("max.poll.interval.ms", max_poll_interval.as_millis().to_string())
-            .set("statistics.interval.ms", "1000")
+            .set("statistics.interval.ms", TELL_INTERVAL.as_millis().to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -117,9 +117,9 @@ impl Member {
         self.consumer.context().next_rebalance()
     }
 
-    /// The offsets after the last ones in the log, by partition, as far as the client knows them.
-    pub(crate) fn ends(&self) -> Vec<(i32, i64)> {
-        self.consumer.context().ends()
+    /// Where partitions end, as far as the client knows; `None` if it has told nothing since the last call.
+    pub(crate) fn take_ends(&self) -> Option<Vec<End>> {
+        self.consumer.context().take_ends()
     }
 
     /// Begins to read partitions, each at its offset.

@@ -29,8 +29,6 @@ const TERM: SignedDuration = SignedDuration::from_secs(15);
 /// Tenants whose alerts are looked at at the same time, and alerts of each of them.
 const TENANTS_AT_ONCE: usize = 4;
 const OF_TENANT_AT_ONCE: usize = 2;
-/// A number that the speed layer is so far behind with says nothing about now.
-const LAG_MAX_MS: i64 = 60_000;
 /// Rounds between two removals of old events: about an hour.
 const ROUNDS_BETWEEN_REMOVALS: u64 = 1_800;
 
@@ -165,9 +163,9 @@ fn pause_max(round: Duration) -> SignedDuration {
     SignedDuration::try_from((round + TICK) * 6).unwrap_or(SignedDuration::MAX)
 }
 
-/// A gap is no zero, and what is old is no news.
+/// A gap is no zero, and what is old is no news: while the speed layer is behind, everything looks like less.
 fn is_known(answer: &Answer) -> bool {
-    answer.gaps.is_empty() && answer.speed_lag_ms.is_some_and(|lag_ms| lag_ms <= LAG_MAX_MS)
+    answer.gaps.is_empty() && answer.stale.is_none() && answer.speed_lag_ms.is_some()
 }
 
 fn message(alert: &Alert, phase: Phase, number: Option<&str>, now: Timestamp) -> serde_json::Value {

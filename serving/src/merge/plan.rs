@@ -145,6 +145,8 @@ pub(crate) struct Events {
     pub(crate) raw_from: Option<EventTime>,
     /// When the newest raw event arrived.
     pub(crate) raw_at: Option<Timestamp>,
+    /// If raw events are behind what the speed layer has counted: from here on they are missing, whoever's they are.
+    pub(crate) raw_to: Option<EventTime>,
     /// The lake that is read, if it is.
     pub(crate) lake: Option<LakeState>,
 }
@@ -226,8 +228,15 @@ impl Plan {
     }
 
     /// Whether raw events are asked for and there are none at all, of any kind.
-    pub(crate) fn lacks_raw_events(&self) -> bool {
+    fn lacks_raw_events(&self) -> bool {
         self.events.raw_at.is_none() && !self.windows_of(Layer::Raw).is_empty()
+    }
+
+    /// The part of what raw events are to answer that they have not come to.
+    pub(crate) fn raw_events_missing(&self) -> Option<(EventTime, EventTime)> {
+        let (from, to) = self.span(self.windows_of(Layer::Raw))?;
+        let from = if self.lacks_raw_events() { from } else { from.max(self.events.raw_to?) };
+        (from < to).then_some((from, to))
     }
 
     /// The windows of one layer, which follow each other: between two layers there is one border.

@@ -147,6 +147,7 @@ fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
     let events = Events {
         raw_from: Some(zone.day_start(day(3))),
         raw_at: Some(Timestamp::UNIX_EPOCH),
+        raw_to: None,
         lake: Some(LakeState { version: 7, committed_at: Timestamp::from_second(9).ok(), differing }),
     };
     let plan = Plan::of_events(&windows, Settlements::new(days, &zone), events);
@@ -168,6 +169,23 @@ fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
     assert_eq!((all.layer, all.state, all.as_of), (None, State::Provisional, settled.as_of));
     assert_eq!(plan.position(windows[3].start, Layer::Raw), Some(3));
     assert_eq!(plan.position(windows[3].start, Layer::Lake), None);
+}
+
+#[test]
+fn what_raw_events_have_not_come_to_is_missing() {
+    let zone = Zone::UTC;
+    let (start, end) = (zone.day_start(FIRST_DAY), zone.day_start(day(2)));
+    let windows: Vec<Window> = Grain::Day.windows_over(start, end, &zone).collect();
+    let missing = |raw_at, raw_to| {
+        let events = Events { raw_from: Some(start), raw_at, raw_to, lake: None };
+        Plan::of_events(&windows, Settlements::default(), events).raw_events_missing()
+    };
+    let (there, noon) = (Some(Timestamp::UNIX_EPOCH), start.plus_micros(12 * 3_600_000_000));
+    assert_eq!(missing(there, None), None);
+    assert_eq!(missing(there, Some(noon)), Some((noon, end)));
+    assert_eq!(missing(there, Some(end)), None, "they are behind, but not here");
+    assert_eq!(missing(None, None), Some((start, end)));
+    assert_eq!(missing(there, Some(EventTime(0))), Some((start, end)), "nobody ever read any");
 }
 
 fn sketch(users: std::ops::Range<u32>) -> Sketch {

@@ -1,16 +1,33 @@
-//! What an answer says beside its numbers: events that came for closed periods and are in none of them, and settled days
-//! that were not counted by the rollup that was read.
+//! What an answer says beside its numbers: events that came for closed periods and are in none of them, and what was not
+//! counted by what was read, because that was added to the catalog later.
 
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use jiff::civil::Date;
 use reckon_schemas::catalog::{Measure, Tenant};
 use reckon_schemas::cell::Rollup;
+use reckon_schemas::ids::TenantId;
+use reckon_schemas::sums::Unit;
 use reckon_schemas::time::Zone;
+use reckon_schemas::top::plan_item;
+use reckon_schemas::window::Window;
 
-use super::Evaluator;
 use super::selection::Selection;
+use super::{Asked, Evaluator, store_problem};
 use crate::answer::{Adjustment, AdjustmentKind, Gap, Value};
 use crate::merge::plan::{Layer, Plan, SettledDay, Settlements};
+use crate::problem::Problem;
 use crate::stores::StoreError;
 use crate::stores::beside::{Adjusted, Books};
+use crate::stores::plans::{CountedBy, Since};
+
+/// Who settles by the catalog of before has done so after that time at the latest.
+const SETTLING_MAX: SignedDuration = SignedDuration::from_hours(24);
+const UNCOUNTED: &str = "settled before this rollup was counted: `reckon backfill` fills it";
+const UNSUMMED: &str = "settled before this property was summed: `reckon nightly --full` sums it, if it is not closed";
+const NOT_COUNTED_THEN: &str =
+    "added to the catalog after the speed layer had counted this: it is known once the day is settled";
 
 /// See the module.
 #[derive(Default)]
@@ -35,10 +52,10 @@ impl Evaluator {
         plan: &Plan,
         books: Books,
         tenant: &Tenant,
-    ) -> Result<Beside, StoreError> {
+    ) -> Result<Beside, Problem> {
         let adjusted = async {
             match books.are_adjusted() {
-                true => self.adjusted(selection, plan, &tenant.time_zone).await,
+                true => self.adjusted(selection, plan, &tenant.time_zone).await.map_err(|error| store_problem(&error)),
                 false => Ok(Vec::new()),
             }
         };
@@ -53,31 +70,101 @@ impl Evaluator {
         self.stores().clickhouse.adjusted(selection, days).await
     }
 
-    async fn uncounted(&self, selection: &Selection, plan: &Plan) -> Result<Vec<Gap>, StoreError> {
-        let days = plan.settled_days(plan.windows_of(Layer::Batch));
-        if days.is_empty() || selection.rollup.name() == Rollup::TOTAL {
+    /// The parts of a plan in which a layer did not count what is asked for, because it was added to the catalog later.
+    pub(super) async fn uncounted(&self, selection: &Selection, plan: &Plan) -> Result<Vec<Gap>, Problem> {
+        let summed = selection.unit.as_ref().filter(|unit| matches!(unit, Unit::Property(_))).map(ToString::to_string);
+        let (items, has_rollup): (Vec<String>, bool) = match selection.measure {
+            Measure::Top => (vec![plan_item(&selection.event, selection.rollup.name())], false),
+            _ => {
+                let rollup = Some(selection.rollup.name()).filter(|name| *name != Rollup::TOTAL).map(str::to_owned);
+                let has_rollup = rollup.is_some();
+                (rollup.into_iter().chain(summed.clone()).collect(), has_rollup)
+            }
+        };
+        if items.is_empty() {
             return Ok(Vec::new());
         }
-        let uncounted = self.stores().clickhouse.uncounted_days(selection, days).await?;
-        Ok(gaps(days.iter().filter(|day| uncounted.binary_search(&day.day).is_ok())))
+        let clickhouse = &self.stores().clickhouse;
+        let days = plan.settled_days(plan.windows_of(Layer::Batch));
+        let counted_by = self.counted_by(&selection.tenant).await?;
+        let mut gaps = Vec::new();
+        if has_rollup && !days.is_empty() {
+            let uncounted = clickhouse.uncounted_days(selection, days).await.map_err(|error| store_problem(&error))?;
+            gaps.extend(days_without(days, &uncounted, UNCOUNTED));
+        }
+        if let Some(unit) = summed.filter(|unit| counted_by.was_added(unit)) {
+            let noted_at = counted_by.noted_at(&unit);
+            let is_before = |day: &&SettledDay| noted_at.is_none_or(|at| day.settled_at < at + SETTLING_MAX);
+            let days: Vec<SettledDay> = days.iter().filter(is_before).cloned().collect();
+            if !days.is_empty() {
+                let unsummed =
+                    clickhouse.unsummed_days(selection, &days).await.map_err(|error| store_problem(&error))?;
+                gaps.extend(days_without(&days, &unsummed, UNSUMMED));
+            }
+        }
+        let since = items.iter().map(|item| counted_by.since(item)).max().unwrap_or(Since::Always);
+        gaps.extend(counted_since(plan, since));
+        Ok(gaps)
+    }
+
+    /// The rollup of which the least is missing, if less is than of the one whose gaps these are.
+    pub(super) async fn more_complete<'a>(
+        &self,
+        asked: Asked<'_>,
+        others: &'a [Selection],
+        windows: &[Window],
+        beside: &Beside,
+    ) -> Result<Option<&'a Selection>, Problem> {
+        let mut best = (missing_us(&beside.gaps), None);
+        for other in others {
+            if best.0 == 0 {
+                break;
+            }
+            let plan = self.plan(asked, other, windows).await?;
+            let missing_us = missing_us(&self.uncounted(other, &plan).await?);
+            if missing_us < best.0 {
+                best = (missing_us, Some(other));
+            }
+        }
+        Ok(best.1)
+    }
+
+    async fn counted_by(&self, tenant: &TenantId) -> Result<Arc<CountedBy>, Problem> {
+        let look_up = || {
+            let (stores, tenant) = (self.stores().clone(), tenant.clone());
+            async move { stores.counted_by(&tenant).await.map(Arc::new).map_err(|error| store_problem(&error)) }
+        };
+        self.counted_by.get(tenant, look_up).await
     }
 }
 
-/// Days that follow each other are one gap.
-fn gaps<'a>(days: impl Iterator<Item = &'a SettledDay>) -> Vec<Gap> {
+/// Of these days those that are named. Days that follow each other are one gap.
+fn days_without(days: &[SettledDay], without: &[Date], reason: &str) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
-    for day in days {
+    for day in days.iter().filter(|day| without.binary_search(&day.day).is_ok()) {
         let (from, to) = (day.start.to_timestamp(), day.end.to_timestamp());
         match gaps.last_mut() {
             Some(last) if last.to == from => last.to = to,
-            _ => gaps.push(Gap {
-                from,
-                to,
-                reason: "settled before this rollup was counted: `reckon backfill` fills it".to_owned(),
-            }),
+            _ => gaps.push(Gap { from, to, reason: reason.to_owned() }),
         }
     }
     gaps
+}
+
+/// What is missing of the windows that speed answers.
+fn counted_since(plan: &Plan, since: Since) -> Option<Gap> {
+    let (from, to) = plan.span(plan.windows_of(Layer::Speed))?;
+    let end = match since {
+        Since::Always => return None,
+        Since::After(instant) => to.min(instant.plus_micros(1)),
+        Since::NotYet => to,
+    };
+    let gap = Gap { from: from.to_timestamp(), to: end.to_timestamp(), reason: NOT_COUNTED_THEN.to_owned() };
+    (from < end).then_some(gap)
+}
+
+fn missing_us(gaps: &[Gap]) -> i64 {
+    gaps.iter().map(|gap| gap.to.as_microsecond() - gap.from.as_microsecond()).sum()
 }
 
 fn adjustment(selection: &Selection, adjusted: Adjusted) -> Adjustment {
@@ -111,8 +198,9 @@ mod tests {
             deliveries: 1,
             lake_version: 1,
         });
-        let ends: Vec<_> =
-            gaps(days.iter()).into_iter().map(|gap| (gap.from.to_string(), gap.to.to_string())).collect();
+        let without = [7, 8, 9, 12].map(|day| date(2026, 3, day));
+        let gaps = days_without(&days, &without, UNCOUNTED);
+        let ends: Vec<_> = gaps.into_iter().map(|gap| (gap.from.to_string(), gap.to.to_string())).collect();
         let instants = |from: &str, to: &str| (format!("2026-03-{from}:00:00Z"), format!("2026-03-{to}:00:00Z"));
         assert_eq!(ends, [instants("07T05", "10T04"), instants("12T04", "13T04")]);
     }

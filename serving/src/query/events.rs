@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window};
@@ -19,7 +20,11 @@ use crate::merge::{Counted, Merged, merge};
 use crate::problem::Problem;
 use crate::stores::StoreError;
 use crate::stores::clickhouse::Limits;
+use crate::stores::progress::SpeedProgress;
 use crate::stores::raw::DATED_AHEAD_US;
+
+/// Raw events come in blocks, each some seconds after its first one: being behind by less is ordinary.
+const RAW_BEHIND_MAX_US: i64 = 30_000_000;
 
 /// Which events are read, before anybody has looked whether they are there.
 struct Source {
@@ -33,7 +38,7 @@ impl Evaluator {
     pub(crate) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
         let reads = |query: &Query, metric: &Metric| match metric.measure {
             Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
-                is_exact(query, metric) || Selection::of_rollup(query, metric, tenant).is_none()
+                is_exact(query, metric) || Selection::of_rollups(query, metric, tenant).is_empty()
             }
             Measure::ActiveUsers | Measure::Top => false,
         };
@@ -53,7 +58,7 @@ impl Evaluator {
         let windows = query.windows(now, &tenant.time_zone, self.bounds())?;
         let Source { raw_from, mut notes } = self.source(query, metric, &windows, now)?;
         let Standing { settlements, progress, .. } = self.standing_of(asked).await?;
-        let events = self.look(tenant, &windows, raw_from, &settlements).await?;
+        let events = self.look(tenant, &windows, raw_from, &settlements, &progress).await?;
         if events.lake.as_ref().is_some_and(|lake| !lake.differing.is_empty()) {
             notes.push(
                 "the lake holds other deliveries for some of these days than they were settled from: `reckon nightly` \
@@ -119,22 +124,36 @@ impl Evaluator {
         windows: &[Window],
         raw_from: Option<EventTime>,
         settlements: &Settlements,
+        progress: &SpeedProgress,
     ) -> Result<Events, Problem> {
         let raw = raw_from.and_then(|from| windows.iter().find(|window| window.start >= from));
-        let raw_at = match raw {
-            None => None,
-            Some(first) => {
-                let newest =
-                    self.stores.clickhouse.newest_raw_event(tenant.id.as_str(), first.start, self.raw_limits());
-                newest.await.map_err(|error| store_problem(&error))?
-            }
+        let (raw_at, raw_to) = match raw {
+            None => (None, None),
+            Some(first) => self.look_at_raw(tenant, first.start, progress).await?,
         };
         let of_lake = |window: &&Window| raw_from.is_none_or(|from| window.start < from);
         let lake = match (windows.iter().find(of_lake), windows.iter().rfind(of_lake)) {
             (Some(first), Some(last)) => Some(self.pin_lake(tenant, first.start, last.end, settlements).await?.0),
             _ => None,
         };
-        Ok(Events { raw_from, raw_at, lake })
+        Ok(Events { raw_from, raw_at, raw_to, lake })
+    }
+
+    /// When the newest raw event of a tenant arrived, of those that can be about a range that begins here; and up to when
+    /// there are raw events of anybody, if they are behind what the speed layer has read of the same log.
+    pub(super) async fn look_at_raw(
+        &self,
+        tenant: &Tenant,
+        from: EventTime,
+        progress: &SpeedProgress,
+    ) -> Result<(Option<Timestamp>, Option<EventTime>), Problem> {
+        let (clickhouse, limits) = (&self.stores.clickhouse, self.raw_limits());
+        let newest = clickhouse.newest_raw_event(tenant.id.as_str(), from, limits);
+        let newest = tokio::try_join!(newest, clickhouse.newest_raw_event_of_all(limits));
+        let (of_tenant, of_all) = newest.map_err(|error| store_problem(&error))?;
+        let counted = progress.newest_log_time();
+        let is_behind = counted.is_some_and(|counted| counted > of_all.plus_micros(RAW_BEHIND_MAX_US));
+        Ok((of_tenant, is_behind.then_some(of_all)))
     }
 
     /// The lake for a range: what is settled is read at the version that it was settled from, so that the same question

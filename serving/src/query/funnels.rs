@@ -36,16 +36,17 @@ impl Evaluator {
 
     async fn walk(&self, funnel: &Funnel, tenant: &Tenant, now: Timestamp) -> Result<FunnelAnswer, Problem> {
         let _slot = self.event_slot().await?;
-        let settlements = self.standing(tenant).await?.settlements.clone();
+        let standing = self.standing(tenant).await?;
+        let settlements = standing.settlements.clone();
         let raw_from = self.raw_from(EventTime::from_timestamp(now));
         let window = [Window { grain: Grain::Day, start: funnel.from, end: funnel.to }];
         let (id, mut notes) = (tenant.id.as_str(), Vec::new());
         let (plan, reached) = if funnel.from >= raw_from {
-            let clickhouse = &self.stores.clickhouse;
-            let newest = clickhouse.newest_raw_event(id, funnel.from, self.raw_limits());
-            let (newest, reached) = tokio::join!(newest, clickhouse.raw_funnel(id, funnel, self.raw_limits()));
-            let raw_at = newest.map_err(|error| store_problem(&error))?;
-            let events = Events { raw_from: Some(raw_from), raw_at, lake: None };
+            let looked = self.look_at_raw(tenant, funnel.from, &standing.progress);
+            let reached = self.stores.clickhouse.raw_funnel(id, funnel, self.raw_limits());
+            let (looked, reached) = tokio::join!(looked, reached);
+            let (raw_at, raw_to) = looked?;
+            let events = Events { raw_from: Some(raw_from), raw_at, raw_to, lake: None };
             (Plan::of_events(&window, settlements, events), reached)
         } else {
             if funnel.to > raw_from {

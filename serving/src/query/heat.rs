@@ -65,7 +65,7 @@ impl Evaluator {
                 return Err(Problem::not_answerable("metric", "this metric is not counted in hours"));
             }
             let Hours { numbers, solved } = self.hours(asked, metric).await?;
-            return Ok(said(asked, &solved.say(asked, None, usize::MAX)?, numbers));
+            return Ok(said(asked, &self.marked(solved.say(asked, None, usize::MAX)?), numbers));
         };
         let mut queries = Vec::with_capacity(formula.aggregates.len());
         for aggregate in &formula.aggregates {
@@ -86,7 +86,7 @@ impl Evaluator {
         let numbers = (0..HOURS).map(number).collect::<Result<_, OutOfRange>>();
         let out_of_range = |error: OutOfRange| Problem::not_answerable("metric_text", error.to_string());
         let answer = formula.answer(answers).map_err(out_of_range)?;
-        Ok(said(asked, &answer, numbers.map_err(out_of_range)?))
+        Ok(said(asked, &self.marked(answer), numbers.map_err(out_of_range)?))
     }
 
     async fn hours(&self, asked: Asked<'_>, metric: &Metric) -> Result<Hours, Problem> {
@@ -154,6 +154,7 @@ fn said(asked: Asked<'_>, answer: &crate::answer::Answer, numbers: Vec<Option<Nu
         horizon: answer.horizon,
         watermark: answer.watermark,
         computed_at: answer.computed_at,
+        stale: answer.stale,
         speed_lag_ms: answer.speed_lag_ms,
         coverage: answer.coverage,
         gaps: answer.gaps,

@@ -43,12 +43,15 @@ use crate::merge::plan::Settlements;
 use crate::merge::{Kept, MergeError};
 use crate::problem::Problem;
 use crate::stores::beside::Books;
+use crate::stores::plans::CountedBy;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::{StoreError, Stores};
 use crate::tuning::Tuning;
 
 /// The most tenants whose standing is remembered for a tick.
 const STANDINGS_MAX: u64 = 10_000;
+/// What the speed layer counts by changes with the catalog only. Who does not know of a change yet says too little.
+const COUNTED_BY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Answers questions, so many at a time. Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +68,7 @@ pub(crate) struct Evaluator {
     standings: Remembered<TenantId, Arc<Standing>>,
     /// That of all tenants.
     progress: Remembered<(), Arc<Counted>>,
+    counted_by: Remembered<TenantId, Arc<CountedBy>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
 }
@@ -114,8 +118,21 @@ impl Evaluator {
         let standings = Remembered::new(STANDINGS_MAX, tuning.standing_interval);
         // It becomes part of what is remembered for the whole interval.
         let progress = Remembered::new(1, tuning.standing_interval / 2);
+        let counted_by = Remembered::new(STANDINGS_MAX, COUNTED_BY_INTERVAL);
         let redis_is_away = Arc::default();
-        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, progress, redis_is_away }
+        Self {
+            stores,
+            lake,
+            raw_retention,
+            saved,
+            tuning,
+            slots,
+            event_slots,
+            standings,
+            progress,
+            counted_by,
+            redis_is_away,
+        }
     }
 
     pub(crate) fn stores(&self) -> &Stores {

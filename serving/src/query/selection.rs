@@ -33,11 +33,14 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Looks the query's names up. `None` if none of the tenant's rollups has all the dimensions, or what is to be summed.
-    pub(crate) fn of_rollup(query: &Query, metric: &Metric, tenant: &Tenant) -> Option<Self> {
+    /// Looks the query's names up: one for each of the tenant's rollups that has all the dimensions, the smallest first.
+    /// None if what is to be summed is not.
+    pub(crate) fn of_rollups(query: &Query, metric: &Metric, tenant: &Tenant) -> Vec<Self> {
         let is_summed = |unit: &Unit| matches!(unit, Unit::Currency(_)) || tenant.summed_properties().contains(unit);
-        let rollup = smallest_rollup(query, tenant).filter(|_| metric.unit().as_ref().is_none_or(is_summed))?;
-        Some(Self::over(rollup, query, metric, tenant))
+        if !metric.unit().as_ref().is_none_or(is_summed) {
+            return Vec::new();
+        }
+        rollups(query, tenant).into_iter().map(|rollup| Self::over(rollup, query, metric, tenant)).collect()
     }
 
     /// The same of single events, whatever they are grouped and filtered by: properties, or `user_id`.
@@ -101,10 +104,11 @@ impl Selection {
 
 /// Dimensions that are not asked for are added up, so any rollup that has the others will do; the one with the
 /// fewest dimensions has the fewest cells to add.
-fn smallest_rollup(query: &Query, tenant: &Tenant) -> Option<Rollup> {
+fn rollups(query: &Query, tenant: &Tenant) -> Vec<Rollup> {
     let filtered = query.filters.iter().map(|filter| &filter.dimension);
     let needed: Vec<&String> = query.by.iter().chain(filtered).collect();
     let covers = |rollup: &Rollup| needed.iter().all(|dimension| rollup.dimensions().contains(dimension));
-    let rollups = tenant.counted_rollups().into_iter().filter(covers);
-    rollups.min_by_key(|rollup| rollup.dimensions().len())
+    let mut rollups: Vec<Rollup> = tenant.counted_rollups().into_iter().filter(covers).collect();
+    rollups.sort_by_key(|rollup| rollup.dimensions().len());
+    rollups
 }

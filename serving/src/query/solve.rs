@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reckon_schemas::catalog::{Measure, Metric};
+use reckon_schemas::window::Window;
 
 use super::active::Active;
 use super::beside::Beside;
@@ -48,24 +49,51 @@ impl Evaluator {
 
     async fn solve_cells(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
         let Asked { query, tenant, moment } = asked;
-        let Some(selection) = Selection::of_rollup(query, metric, tenant).filter(|_| !is_exact(query, metric)) else {
+        let rollups = Selection::of_rollups(query, metric, tenant);
+        let Some((smallest, others)) = rollups.split_first().filter(|_| !is_exact(query, metric)) else {
             return self.solve_events(asked, metric).await;
         };
         let windows = query.windows(moment.event_now(), &tenant.time_zone, self.bounds())?;
-        let Standing { mut settlements, books, progress, redis_error } = self.standing_of(asked).await?;
-        self.fill(&selection, &mut settlements).await.map_err(|error| store_problem(&error))?;
-        let plan = Plan::new(&windows, settlements, progress.newest_write());
+        let solved = self.solve_rollup(asked, smallest.clone(), &windows).await?;
+        // A rollup that was added later may be smaller than one that has everything.
+        match self.more_complete(asked, others, &windows, &solved.beside).await? {
+            Some(other) => self.solve_rollup(asked, other.clone(), &windows).await,
+            None => Ok(solved),
+        }
+    }
+
+    async fn solve_rollup(
+        &self,
+        asked: Asked<'_>,
+        selection: Selection,
+        windows: &[Window],
+    ) -> Result<Solved, Problem> {
+        let Asked { query, tenant, moment } = asked;
+        let Standing { books, progress, redis_error, .. } = self.standing_of(asked).await?;
+        let plan = self.plan(asked, &selection, windows).await?;
         let mut notes = Vec::new();
         let counted = self.read(&selection, &plan, tenant, &progress, redis_error, &mut notes);
         let (counted, beside) = tokio::join!(counted, self.read_beside(&selection, &plan, books, tenant));
-        let (counted, beside) = (counted?, beside.map_err(|error| store_problem(&error))?);
+        let (counted, beside) = (counted?, beside?);
         let mut merged = merge(&plan, counted).map_err(|error| merge_problem(&error))?;
-        let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);
+        let next = query.range.next(windows, query.grain, moment.event_now(), &tenant.time_zone);
         if query.range.page.is_some() {
             merged.groups.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let groups_count = merged.groups.len();
         Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated: false, next })
+    }
+
+    /// Which layer answers which window from a rollup.
+    pub(super) async fn plan(
+        &self,
+        asked: Asked<'_>,
+        selection: &Selection,
+        windows: &[Window],
+    ) -> Result<Plan, Problem> {
+        let Standing { mut settlements, progress, .. } = self.standing_of(asked).await?;
+        self.fill(selection, &mut settlements).await.map_err(|error| store_problem(&error))?;
+        Ok(Plan::new(windows, settlements, progress.newest_write()))
     }
 
     async fn solve_top(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
@@ -85,7 +113,7 @@ impl Evaluator {
         }
         let next = query.range.next(&windows, query.grain, moment.event_now(), &tenant.time_zone);
         let groups_count = merged.groups.len();
-        let beside = Beside::default();
+        let beside = Beside { gaps: self.uncounted(&selection, &plan).await?, ..Beside::default() };
         Ok(Solved { selection, plan, merged, progress, notes, beside, groups_count, is_truncated, next })
     }
 

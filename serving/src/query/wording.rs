@@ -180,13 +180,14 @@ pub(crate) fn coverage(plan: &Plan) -> Vec<Coverage> {
 
 /// Windows of which the layer that is to answer has never said anything are not zero, they are unknown.
 pub(crate) fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
-    let gap = |layer, is_missing: bool, reason: &str| {
-        let (from, to) = plan.span(plan.windows_of(layer)).filter(|_| is_missing)?;
+    let gap = |missing: Option<(EventTime, EventTime)>, reason: &str| {
+        let (from, to) = missing?;
         Some(Gap { from: from.to_timestamp(), to: to.to_timestamp(), reason: reason.to_owned() })
     };
+    let of_speed = plan.span(plan.windows_of(Layer::Speed)).filter(|_| nothing_counted);
     let uncounted = "not settled yet, and the speed layer has not counted anything yet";
-    let unread = "there are no raw events of these days: is `reckon raw` running?";
-    let gaps = [gap(Layer::Speed, nothing_counted, uncounted), gap(Layer::Raw, plan.lacks_raw_events(), unread)];
+    let unread = "the raw events of this time are not there: is `reckon raw` running?";
+    let gaps = [gap(of_speed, uncounted), gap(plan.raw_events_missing(), unread)];
     gaps.into_iter().flatten().collect()
 }
 

@@ -26,6 +26,13 @@ const UNCOUNTED: &str = "
             AND (day, run_id) IN {settled:Array(Tuple(Date32, String))})
     ORDER BY day";
 
+/// Of the days those with events and without a sum of a property, of which no cell has one then.
+const UNSUMMED: &str = "
+    SELECT day FROM settled_cells_raw
+    WHERE tenant = {tenant:String} AND rollup = {rollup:String} AND grain = '1d'
+      AND (event = {event:String} OR {event:String} = '*') AND (day, run_id) IN {settled:Array(Tuple(Date32, String))}
+    GROUP BY day HAVING max(mapContains(money, {unit:String})) = 0 ORDER BY day";
+
 /// How far the books are: every close, adjustment and reopening is an entry.
 const BOOKS: &str = "
     SELECT toUInt64(count()) AS entries, toUInt64(countIf(action = 'adjusted')) AS adjusted,
@@ -125,5 +132,15 @@ impl ClickHouse {
         let statement = self.statement(UNCOUNTED).bind("tenant", selection.tenant.as_str());
         let statement = statement.bind("rollup", selection.rollup.name()).bind("settled", pinned(days));
         Ok(statement.rows::<i32>().await?.into_iter().map(day).collect())
+    }
+
+    /// Those of the days that have events and no sum of the property: none of them had it, or nobody summed it.
+    pub(crate) async fn unsummed_days(
+        &self,
+        selection: &Selection,
+        days: &[SettledDay],
+    ) -> Result<Vec<Date>, StoreError> {
+        let statement = selected(self.statement(UNSUMMED), selection).bind("settled", pinned(days));
+        statement.rows::<i32>().await?.into_iter().map(day).collect()
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod beside;
 pub(crate) mod breaker;
 pub(crate) mod cells;
 pub(crate) mod clickhouse;
+pub(crate) mod plans;
 pub(crate) mod progress;
 pub(crate) mod raw;
 pub(crate) mod raw_funnel;

@@ -12,7 +12,9 @@ use super::{StoreError, Stores};
 
 const PROGRESS: &str = "
     SELECT partition, next_offset, toUnixTimestamp64Micro(watermark) AS watermark_us,
-           toUnixTimestamp64Milli(written_at) AS written_at_ms
+           toUnixTimestamp64Milli(written_at) AS written_at_ms,
+           ifNull(toUnixTimestamp64Milli(log_time), 0) AS log_time_ms,
+           toUnixTimestamp64Milli(caught_up_at) AS caught_up_at_ms
     FROM speed_progress FINAL WHERE topic = {topic:String}";
 
 #[derive(Row, Deserialize)]
@@ -21,6 +23,8 @@ struct ProgressRow {
     next_offset: u64,
     watermark_us: Option<i64>,
     written_at_ms: i64,
+    log_time_ms: i64,
+    caught_up_at_ms: Option<i64>,
 }
 
 /// The progress of all partitions.
@@ -43,16 +47,23 @@ impl SpeedProgress {
         self.0.values().filter_map(|progress| progress.watermark).max()
     }
 
+    /// When the log received the newest record that is counted.
+    pub(crate) fn newest_log_time(&self) -> Option<EventTime> {
+        self.0.values().map(|progress| EventTime::from_millis(progress.log_time_ms)).max()
+    }
+
     /// When any partition was last written.
     pub(crate) fn newest_write(&self) -> Option<Timestamp> {
         let written_at_ms = self.0.values().map(|progress| progress.written_at_ms).max()?;
         Timestamp::from_millisecond(written_at_ms).ok()
     }
 
-    /// How long ago the partition was written whose last write is the longest ago.
+    /// How long ago everything that the log had received by then was counted: of the partition where that is the longest
+    /// ago. Where an older build wrote it, how long ago that was.
     pub(crate) fn lag_ms(&self, now: Timestamp) -> Option<i64> {
-        let written_at_ms = self.0.values().map(|progress| progress.written_at_ms).min()?;
-        Some(now.as_millisecond().saturating_sub(written_at_ms).max(0))
+        let caught_up_at_ms = |progress: &Progress| progress.caught_up_at_ms.unwrap_or(progress.written_at_ms);
+        let caught_up_at_ms = self.0.values().map(caught_up_at_ms).min()?;
+        Some(now.as_millisecond().saturating_sub(caught_up_at_ms).max(0))
     }
 
     /// Takes a partition's progress, unless more is known.
@@ -77,7 +88,8 @@ impl Stores {
                 next_offset,
                 watermark: row.watermark_us.map(EventTime),
                 written_at_ms: row.written_at_ms,
-                log_time_ms: 0,
+                log_time_ms: row.log_time_ms,
+                caught_up_at_ms: row.caught_up_at_ms,
             };
             progress.offer(row.partition, kept);
         }
@@ -103,6 +115,7 @@ mod tests {
             watermark: watermark.map(EventTime),
             written_at_ms,
             log_time_ms: 0,
+            caught_up_at_ms: None,
         };
         assert_eq!((progress.watermark(), progress.lag_ms(Timestamp::UNIX_EPOCH)), (None, None));
         progress.offer(0, at(5, Some(50), 1_000));
@@ -113,5 +126,26 @@ mod tests {
         let now = Timestamp::from_millisecond(4_500).expect("in range");
         assert_eq!(progress.lag_ms(now), Some(3_500));
         assert_eq!(progress.newest_write(), Timestamp::from_millisecond(4_000).ok());
+    }
+
+    #[test]
+    fn who_writes_all_the_time_may_be_behind() {
+        let now = Timestamp::from_millisecond(90_000).expect("in range");
+        let written = |next_offset, caught_up_at_ms| Progress {
+            next_offset,
+            watermark: None,
+            written_at_ms: 89_900,
+            log_time_ms: 0,
+            caught_up_at_ms: Some(caught_up_at_ms),
+        };
+        let mut progress = SpeedProgress::default();
+        progress.offer(0, written(5, 89_800));
+        assert_eq!(progress.lag_ms(now), Some(200));
+        progress.offer(1, written(5, 30_000));
+        assert_eq!(progress.lag_ms(now), Some(60_000));
+        progress.offer(1, written(6, 95_000));
+        assert_eq!(progress.lag_ms(now), Some(200), "a clock that is ahead is no lag");
+        progress.offer(2, written(0, 0));
+        assert_eq!(progress.lag_ms(now), Some(90_000), "nothing is known to be counted");
     }
 }

@@ -21,6 +21,7 @@ pub(crate) use self::report::Watch;
 use super::Error;
 use super::sinks::History;
 use super::snapshots::Snapshots;
+use super::telemetry;
 use super::tuning::Tuning;
 use super::windows::Record;
 use crate::member::{Broken, Member, Read};
@@ -77,6 +78,7 @@ impl Driver {
             self.follow_catalog()?;
             self.read()?;
             self.hear()?;
+            self.note_ends()?;
             self.regulate()?;
             self.report();
         }
@@ -114,6 +116,17 @@ impl Driver {
             }
         }
         self.lanes.hand_over()
+    }
+
+    /// Tells the lanes where the log ends, behind everything that was read until then.
+    fn note_ends(&mut self) -> Result<(), Error> {
+        let Some(ends) = self.source.take_ends() else { return Ok(()) };
+        for end in &ends {
+            if let Some(next_offset) = self.reading.get(&end.partition) {
+                telemetry::report_lag(end.partition, (end.readable - next_offset).max(0));
+            }
+        }
+        self.lanes.note_ends(&ends.into())
     }
 
     /// Takes what the lanes have said, without waiting for it.

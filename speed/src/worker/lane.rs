@@ -26,6 +26,7 @@ use super::owned::Owned;
 use super::sinks::Report;
 use super::tuning::Tuning;
 use super::windows::{PartitionState, Plan};
+use crate::member::End;
 
 /// The longest wait for a word, so that the census does not get old.
 const IDLE_MAX: Duration = Duration::from_millis(250);
@@ -38,7 +39,10 @@ pub(crate) enum Word {
     /// Count these.
     Records(Batch),
     /// A partition is this lane's from now on.
-    Claim { partition: i32, claim: u64, state: Box<PartitionState> },
+    /// The end is the partition's, as it was then.
+    Claim { end: End, claim: u64, state: Box<PartitionState> },
+    /// This is where partitions ended when everything was read that came before in the queue, or earlier.
+    Ends(Arc<[End]>),
     /// Partitions are not this lane's any more. What was counted of them goes to the stores and into snapshots until then;
     /// without a time they are lost, and nothing of them goes anywhere. Answered when that is done.
     Release { partitions: Vec<i32>, until: Option<Instant>, done: Sender<Result<(), Error>> },
@@ -116,16 +120,23 @@ impl Lane {
     fn take(&mut self, word: Word) -> Result<(), Error> {
         match word {
             Word::Records(batch) => self.count(batch)?,
-            Word::Claim { partition, claim, mut state } => {
+            Word::Claim { end, claim, mut state } => {
                 state.set_wall_time(EventTime::from_timestamp(jiff::Timestamp::now()));
                 state.adopt(&self.plan);
-                self.owned.insert(partition, Owned::new(partition, claim, *state));
+                self.owned.insert(end.partition, Owned::new(end, claim, *state));
             }
             Word::Release { partitions, until, done } => {
                 let drained = until.map_or(Ok(()), |until| self.drain(&partitions, until));
                 partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
                 // Whoever asked may have given up waiting.
                 let _ = done.send(drained);
+            }
+            Word::Ends(ends) => {
+                for end in &*ends {
+                    if let Some(owned) = self.owned.get_mut(&end.partition) {
+                        owned.note_end(end);
+                    }
+                }
             }
             Word::Plan(plan) => self.change_plan(plan)?,
             Word::Report(report) => self.take_report(report),

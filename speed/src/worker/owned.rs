@@ -6,9 +6,10 @@ use super::sinks::{Outcome, PartitionFlush, Rebuild};
 use super::snapshots::Capture;
 use super::telemetry;
 use super::windows::{PartitionState, Sink, Tallies};
+use crate::member::End;
 
-/// How often an idle partition repeats its progress in Redis, so that readers can tell idle from dead.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an idle partition repeats its progress in each store, so that readers can tell idle from dead.
+const REFRESH_INTERVALS: [Duration; Sink::ALL.len()] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// How long a store that did not take a snapshot is left alone.
 const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,33 +27,56 @@ pub(crate) struct Owned {
     saved_offset: i64,
     saved_at: Instant,
     failed_at: Option<Instant>,
-    refreshed_at: Option<Instant>,
+    refreshed_at: [Option<Instant>; Sink::ALL.len()],
     /// What was last told about the records.
     reported: Tallies,
     /// Per sink: the newest log time that was handed over, and the newest that was acknowledged.
     handed_log_time_ms: [i64; 2],
     visible_log_time_ms: [i64; 2],
+    /// Where the partition ended when it was claimed: an end before that is one from an earlier claim.
+    claimed_at: i64,
+    /// When the log was last known to have nothing that the state does not have.
+    read_up_at_ms: i64,
 }
 
 impl Owned {
     /// A partition with the state of its newest snapshot, or with an empty one.
-    pub(crate) fn new(partition: i32, claim: u64, state: PartitionState) -> Self {
+    pub(crate) fn new(end: End, claim: u64, state: PartitionState) -> Self {
         let (saved_offset, log_time_ms) = (state.next_offset(), state.log_time_ms());
-        Self {
+        let mut owned = Self {
             state,
             claim,
-            partition,
+            partition: end.partition,
             rebuild: false,
             capture: None,
             saving: false,
             saved_offset,
             saved_at: Instant::now(),
             failed_at: None,
-            refreshed_at: None,
+            refreshed_at: [None; Sink::ALL.len()],
             reported: Tallies::default(),
             handed_log_time_ms: [log_time_ms; 2],
             visible_log_time_ms: [log_time_ms; 2],
+            claimed_at: end.high,
+            read_up_at_ms: 0,
+        };
+        owned.note_end(&end);
+        owned
+    }
+
+    /// The partition ended there, at a moment before the newest record was read that the state has.
+    pub(crate) fn note_end(&mut self, end: &End) {
+        if end.high >= self.claimed_at && self.state.next_offset() >= end.readable {
+            self.read_up_at_ms = self.read_up_at_ms.max(end.at_ms);
         }
+    }
+
+    /// Up to when the state has everything that the log has received. The log's times are those of other clocks: one that
+    /// is ahead says nothing.
+    fn caught_up_at_ms(&self) -> i64 {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let newest_ms = Some(self.state.log_time_ms()).filter(|newest_ms| *newest_ms <= now_ms);
+        self.read_up_at_ms.max(newest_ms.unwrap_or(0)).max(0)
     }
 
     /// What a sink does not have yet, as of the last fold; `None` if it has everything. The cells for ClickHouse are not in
@@ -70,15 +94,13 @@ impl Owned {
         let next_offset = self.state.next_offset();
         let acknowledged = self.state.acknowledged(sink);
         let rebuild = (sink == Sink::Redis && self.rebuild).then(|| Rebuild { from_history: self.state.has_evicted() });
-        let refresh =
-            sink == Sink::Redis && self.refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
+        let refreshed_at = &mut self.refreshed_at[sink.index()];
+        let refresh = refreshed_at.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVALS[sink.index()]);
         let nothing_new = acknowledged == Some(next_offset) && !has_changed && plans.is_empty();
         if nothing_new && rebuild.is_none() && !refresh {
             return None;
         }
-        if sink == Sink::Redis {
-            self.refreshed_at = Some(now);
-        }
+        *refreshed_at = Some(now);
         self.handed_log_time_ms[sink.index()] = self.state.log_time_ms();
         telemetry::report_overflows(&overflows);
         if sink == Sink::Redis {
@@ -90,6 +112,7 @@ impl Owned {
             next_offset,
             watermark: self.state.watermark(),
             log_time_ms: self.state.log_time_ms(),
+            caught_up_at_ms: self.caught_up_at_ms(),
             acknowledged,
             rebuild,
             cells,

@@ -40,6 +40,8 @@ pub(crate) struct PartitionFlush {
     pub(crate) next_offset: i64,
     pub(crate) watermark: Option<EventTime>,
     pub(crate) log_time_ms: i64,
+    /// Up to when everything that the log has received is below `next_offset`.
+    pub(crate) caught_up_at_ms: i64,
     /// Up to where the sink said it has everything, if it ever did.
     pub(crate) acknowledged: Option<i64>,
     /// The sink lost the partition: the cells are all that are in memory.

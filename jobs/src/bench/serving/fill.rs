@@ -55,7 +55,7 @@ const SETTLEMENTS: &str = "
     FROM (SELECT {from:Int64} + toInt64(number) * 86400000000 AS start FROM numbers(toUInt64({days:Int64})))";
 
 const PROGRESS: &str = "
-    INSERT INTO speed_progress
+    INSERT INTO speed_progress (topic, partition, next_offset, watermark, written_at)
     SELECT {topic:String}, toInt32(number), 1000, now64(6), now64(3) FROM numbers(12)";
 
 /// Fills both layers' tables, and the newest windows in Redis; how many rows there are then.
@@ -124,6 +124,7 @@ pub(super) async fn progress(scene: &Scene) -> Result<()> {
         watermark: Some(EventTime::from_timestamp(now)),
         written_at_ms: now.as_millisecond(),
         log_time_ms: now.as_millisecond(),
+        caught_up_at_ms: Some(now.as_millisecond()),
     };
     let mut write = redis::pipe();
     for partition in 0..PARTITIONS {

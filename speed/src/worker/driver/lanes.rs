@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::member::End;
 use crate::worker::Error;
 use crate::worker::lane::{Batch, Census, Said, Standing, Word};
 use crate::worker::windows::{PartitionState, Plan, Record};
@@ -109,9 +110,15 @@ impl Lanes {
     }
 
     /// Gives a partition to its lane.
-    pub(crate) fn claim(&mut self, partition: i32, claim: u64, state: PartitionState) -> Result<(), Error> {
-        let word = Word::Claim { partition, claim, state: Box::new(state) };
-        self.of(partition).words.send(word).map_err(|_| Error::Stopped)
+    pub(crate) fn claim(&mut self, end: End, claim: u64, state: PartitionState) -> Result<(), Error> {
+        let word = Word::Claim { end, claim, state: Box::new(state) };
+        self.of(end.partition).words.send(word).map_err(|_| Error::Stopped)
+    }
+
+    /// Tells every lane where the log ends.
+    pub(crate) fn note_ends(&self, ends: &Arc<[End]>) -> Result<(), Error> {
+        let mut lanes = self.lanes.iter();
+        lanes.try_for_each(|lane| lane.words.send(Word::Ends(Arc::clone(ends)))).map_err(|_| Error::Stopped)
     }
 
     /// Takes partitions from their lanes, all at the same time, and waits until that is done: at most until the time

@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
+use rdkafka::error::KafkaError;
 
 use super::Driver;
-use crate::member::Rebalance;
+use crate::member::{End, Rebalance};
 use crate::worker::Error;
 use crate::worker::windows::PartitionState;
 
@@ -46,12 +47,11 @@ impl Driver {
                 return unusable.map(|_| ());
             }
         };
-        let offsets: Vec<(i32, i64)> =
-            states.iter().map(|(partition, state)| (*partition, state.next_offset())).collect();
-        for (partition, state) in states {
+        let offsets: Vec<(i32, i64)> = states.iter().map(|(end, state)| (end.partition, state.next_offset())).collect();
+        for (end, state) in states {
             self.claims += 1;
-            self.reading.insert(partition, state.next_offset());
-            self.lanes.claim(partition, self.claims, state)?;
+            self.reading.insert(end.partition, state.next_offset());
+            self.lanes.claim(end, self.claims, state)?;
         }
         tracing::info!(?offsets, "partitions assigned");
         self.answer(self.source.assign(&offsets))?;
@@ -85,22 +85,24 @@ impl Driver {
     }
 
     /// The newest states of partitions; `None` if the end came first.
-    fn restore_all(&self, partitions: &[i32]) -> Result<Option<Vec<(i32, PartitionState)>>, Error> {
-        partitions.iter().map(|partition| Ok(self.restore(*partition)?.map(|state| (*partition, state)))).collect()
+    fn restore_all(&self, partitions: &[i32]) -> Result<Option<Vec<(End, PartitionState)>>, Error> {
+        partitions.iter().map(|partition| self.restore(*partition)).collect()
     }
 
-    /// The newest state of a partition; `None` if the end came first.
-    fn restore(&self, partition: i32) -> Result<Option<PartitionState>, Error> {
+    /// Where a partition ends, and its newest state; `None` if the end came first.
+    fn restore(&self, partition: i32) -> Result<Option<(End, PartitionState)>, Error> {
         let unreadable = |problem| Error::Snapshots { partition, problem };
         let Some(found) = self.patiently(|| self.runtime.block_on(self.snapshots.load(partition)), unreadable)? else {
             return Ok(None);
         };
-        let Some((low, high)) = self.patiently(|| self.source.range(partition), Error::Log)? else {
+        let range = || Ok::<_, KafkaError>((jiff::Timestamp::now().as_millisecond(), self.source.range(partition)?));
+        let Some((at_ms, (low, high))) = self.patiently(range, Error::Log)? else {
             return Ok(None);
         };
+        let end = End { partition, high, readable: high, at_ms };
         if let Some(state) = found.state {
             self.check_range(partition, state.next_offset(), (low, high))?;
-            return Ok(Some(state));
+            return Ok(Some((end, state)));
         }
         let asked = || self.runtime.block_on(self.history.counted_up_to(&self.topic, partition));
         let Some(counted) = self.patiently(asked, |problem| Error::History { partition, problem })? else {
@@ -119,7 +121,7 @@ impl Driver {
             ),
             None => tracing::info!(partition, low, "not counted before: counting from the beginning of the log"),
         }
-        Ok(Some(PartitionState::starting_at(low)))
+        Ok(Some((end, PartitionState::starting_at(low))))
     }
 
     /// Repeats a question until it is answered, for a while; `None` if the end came first.

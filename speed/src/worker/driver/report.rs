@@ -28,11 +28,6 @@ impl Driver {
             return;
         }
         self.watch.told_at = Instant::now();
-        for (partition, end) in self.source.ends() {
-            if let Some(next_offset) = self.reading.get(&partition) {
-                telemetry::report_lag(partition, end - next_offset);
-            }
-        }
         let all = self.lanes.censuses().fold(Census::default(), Census::and);
         telemetry::report_states(&all, self.reading.len(), self.paused);
         let now_ms = jiff::Timestamp::now().as_millisecond();

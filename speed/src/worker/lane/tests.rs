@@ -56,7 +56,8 @@ impl Scene {
         std::thread::spawn(move || lane.run());
         let scene = Self { words, said, redis, clickhouse, captures };
         let state = Box::new(PartitionState::starting_at(0));
-        scene.tell(Word::Claim { partition: PARTITION, claim: 1, state });
+        let end = End { partition: PARTITION, high: 0, readable: 0, at_ms: 0 };
+        scene.tell(Word::Claim { end, claim: 1, state });
         scene.tell(Word::Records(batch()));
         scene
     }

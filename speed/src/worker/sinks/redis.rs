@@ -223,6 +223,7 @@ impl RedisSink {
                 watermark: part.watermark,
                 written_at_ms: jiff::Timestamp::now().as_millisecond(),
                 log_time_ms: part.log_time_ms,
+                caught_up_at_ms: Some(part.caught_up_at_ms),
             };
             let json = serde_json::to_string(&progress).expect("numbers only");
             invocation.arg(part.partition).arg(part.next_offset).arg(json);

@@ -1,12 +1,15 @@
-//! Which rollups and summed properties a partition is counted by, and from which record on: what reconciliation needs to
-//! know of records that were counted before something was added to the catalog.
+//! Which rollups, summed properties and most frequent values a partition is counted by, and from which record on: what
+//! reconciliation needs to know of records that were counted before something was added to the catalog, and whoever reads of
+//! windows that were.
 
 use std::collections::BTreeSet;
+
+use reckon_schemas::time::EventTime;
 
 use super::partition::PartitionState;
 use super::plan::Plan;
 
-/// A tenant's id, and a rollup's name or the unit of a summed property.
+/// A tenant's id, and a rollup's name, the unit of a summed property, or [`reckon_schemas::top::plan_item`].
 pub(super) type Item = (String, String);
 
 /// Something begins or ceases to be counted.
@@ -17,6 +20,8 @@ pub(crate) struct PlanChange {
     /// The first record that the change is about.
     pub(crate) offset: i64,
     pub(crate) counted: bool,
+    /// No record before it was about an event that happened later.
+    pub(crate) watermark: Option<EventTime>,
 }
 
 /// What a partition is counted by. A new one is counted by nothing yet.
@@ -48,9 +53,15 @@ impl PartitionState {
     pub(crate) fn adopt(&mut self, plan: &Plan) {
         let counted: BTreeSet<Item> = plan.items().collect();
         let before = std::mem::replace(&mut self.items.counted, counted);
-        let offset = if std::mem::take(&mut self.items.is_unknown) { 0 } else { self.next_offset };
-        let change =
-            |(tenant, item): &Item, counted| PlanChange { tenant: tenant.clone(), item: item.clone(), offset, counted };
+        let is_unknown = std::mem::take(&mut self.items.is_unknown);
+        let (offset, watermark) = if is_unknown { (0, None) } else { (self.next_offset, self.watermark) };
+        let change = |(tenant, item): &Item, counted| PlanChange {
+            tenant: tenant.clone(),
+            item: item.clone(),
+            offset,
+            counted,
+            watermark,
+        };
         let ended = before.difference(&self.items.counted).map(|item| change(item, false));
         let begun = self.items.counted.difference(&before).map(|item| change(item, true));
         let changes: Vec<PlanChange> = ended.chain(begun).collect();
@@ -111,7 +122,9 @@ mod tests {
         state.adopt(&plan(&["store"], &[]));
         assert_eq!(taken(&mut state), []);
         state.next_offset = 20;
+        state.watermark = Some(EventTime(5));
         state.adopt(&plan(&[], &["quantity"]));
+        assert!(state.items.changes.iter().all(|change| change.watermark == Some(EventTime(5))));
         assert_eq!(taken(&mut state), expected(&[("store", 20, false), ("#quantity", 20, true)]));
         // Back again before the next record, and before anybody took the change.
         state.next_offset = 30;

@@ -76,11 +76,14 @@ impl Plan {
         self.tenants.values_mut().for_each(|tenant| tenant.dimension_values_max = dimension_values_max);
     }
 
-    /// Every rollup and summed property, by its tenant.
+    /// Every rollup, summed property and property whose most frequent values are kept, by its tenant.
     pub(super) fn items(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.tenants.values().flat_map(|tenant| {
             let rollups = tenant.rollups.iter().map(|rollup| rollup.name().to_owned());
-            let names = rollups.chain(tenant.summed.iter().map(ToString::to_string));
+            let tops = tenant.tops.iter().flat_map(|(event, tops)| {
+                tops.iter().map(move |(_, property)| reckon_schemas::top::plan_item(event, property))
+            });
+            let names = rollups.chain(tenant.summed.iter().map(ToString::to_string)).chain(tops);
             names.map(|name| (tenant.id.to_string(), name))
         })
     }

@@ -263,7 +263,8 @@ impl Scene {
         }
         let topic = &self.topic;
         self.sql(&format!(
-            "INSERT INTO speed_progress VALUES ('{topic}', 0, 9, '2026-03-09 20:00:00', now64(3)), \
+            "INSERT INTO speed_progress (topic, partition, next_offset, watermark, written_at) VALUES \
+             ('{topic}', 0, 9, '2026-03-09 20:00:00', now64(3)), \
              ('{topic}', 1, 4, '2026-03-09 19:00:00', now64(3)), ('{topic}', 2, 0, NULL, now64(3))"
         ))
         .await
