@@ -1,6 +1,7 @@
 //! What an answer says beside its numbers: events that came for closed periods and are in none of them, and settled days
 //! that were not counted by the rollup that was read.
 
+use jiff::civil::Date;
 use reckon_schemas::catalog::{Measure, Tenant};
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::time::Zone;
@@ -11,6 +12,7 @@ use crate::answer::{Adjustment, AdjustmentKind, Gap, Value};
 use crate::merge::plan::{Layer, Plan, SettledDay, Settlements};
 use crate::stores::StoreError;
 use crate::stores::beside::{Adjusted, Books};
+use crate::stores::cells::Span;
 
 /// See the module.
 #[derive(Default)]
@@ -48,9 +50,8 @@ impl Evaluator {
     }
 
     async fn adjusted(&self, selection: &Selection, plan: &Plan, zone: &Zone) -> Result<Vec<Adjusted>, StoreError> {
-        let Some((from, to)) = plan.span(0..plan.len()) else { return Ok(Vec::new()) };
-        let days = (zone.day_of(from), zone.day_of(to.plus_micros(-1)));
-        self.stores().clickhouse.adjusted(selection, days).await
+        let Some(span) = plan.span(0..plan.len()) else { return Ok(Vec::new()) };
+        self.stores().clickhouse.adjusted(selection, span, days_beginning_in(span, zone)).await
     }
 
     async fn uncounted(&self, selection: &Selection, plan: &Plan) -> Result<Vec<Gap>, StoreError> {
@@ -80,6 +81,14 @@ fn gaps<'a>(days: impl Iterator<Item = &'a SettledDay>) -> Vec<Gap> {
     gaps
 }
 
+/// The first and the last of the days that begin in a range: of ranges that follow each other, each day is of one. The
+/// first one lies after the last one if none does.
+fn days_beginning_in((from, to): Span, zone: &Zone) -> (Date, Date) {
+    let first = zone.day_of(from);
+    let first = if zone.day_start(first) < from { first.tomorrow().unwrap_or(Date::MAX) } else { first };
+    (first, zone.day_of(to.plus_micros(-1)))
+}
+
 fn adjustment(selection: &Selection, adjusted: Adjusted) -> Adjustment {
     let amount = match (selection.measure, adjusted.sum) {
         (Measure::Count, _) => Some(Value::Integer(i128::from(adjusted.events))),
@@ -87,13 +96,14 @@ fn adjustment(selection: &Selection, adjusted: Adjusted) -> Adjustment {
         _ => None,
     };
     let kind = if adjusted.is_posted { AdjustmentKind::PostedHere } else { AdjustmentKind::BelongsHere };
-    Adjustment { period: adjusted.period, kind, events: adjusted.events, amount }
+    Adjustment { period: adjusted.period, kind, events: adjusted.events, amount, aggregate: None, unit: None }
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
     use reckon_schemas::settlement::State;
+    use reckon_schemas::time::EventTime;
 
     use super::*;
 
@@ -115,5 +125,20 @@ mod tests {
             gaps(days.iter()).into_iter().map(|gap| (gap.from.to_string(), gap.to.to_string())).collect();
         let instants = |from: &str, to: &str| (format!("2026-03-{from}:00:00Z"), format!("2026-03-{to}:00:00Z"));
         assert_eq!(ends, [instants("07T05", "10T04"), instants("12T04", "13T04")]);
+    }
+
+    #[test]
+    fn a_day_is_of_the_range_that_it_begins_in() {
+        let zone = Zone::parse("America/New_York").expect("known");
+        let at = |text: &str| EventTime::from_timestamp(text.parse().expect("an instant"));
+        let days = |from: &str, to: &str| {
+            let (first, last) = days_beginning_in((at(from), at(to)), &zone);
+            (first <= last).then(|| (first.to_string(), last.to_string()))
+        };
+        let some = |first: &str, last: &str| Some((first.to_owned(), last.to_owned()));
+        assert_eq!(days("2026-03-07T05:00:00Z", "2026-03-09T04:00:00Z"), some("2026-03-07", "2026-03-08"));
+        assert_eq!(days("2026-03-07T05:00:00Z", "2026-03-07T06:00:00Z"), some("2026-03-07", "2026-03-07"));
+        assert_eq!(days("2026-03-07T06:00:00Z", "2026-03-08T05:00:00Z"), None);
+        assert_eq!(days("2026-03-07T06:00:00Z", "2026-03-08T06:00:00Z"), some("2026-03-08", "2026-03-08"));
     }
 }

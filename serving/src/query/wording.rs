@@ -13,9 +13,6 @@ use crate::merge;
 use crate::merge::plan::{Layer, Piece, Plan, Provenance};
 use crate::merge::tally::Tally;
 
-/// The most settlement runs that are named for one part of a range.
-const RUN_IDS_MAX: usize = 10;
-
 /// What the words of an answer are made of.
 pub(super) struct Context<'a> {
     pub(super) query: &'a Query,
@@ -171,7 +168,7 @@ pub(crate) fn coverage(plan: &Plan) -> Vec<Coverage> {
             layer: layer_name(piece.layer),
             state: piece.state,
             as_of: provenance.as_of,
-            run_ids: provenance.run_ids.iter().take(RUN_IDS_MAX).map(ToString::to_string).collect(),
+            run_ids: provenance.run_ids.iter().take(Coverage::RUN_IDS_MAX).map(ToString::to_string).collect(),
             lake_version: plan.lake_version().filter(|_| piece.layer == Layer::Lake),
         }
     });
