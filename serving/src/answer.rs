@@ -2,14 +2,15 @@
 //! (`computed_at`, `as_of`) are separate fields everywhere.
 
 mod groups;
+mod nothing;
+mod value;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reckon_schemas::settlement::State;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use self::groups::Groups;
@@ -111,7 +112,7 @@ pub(crate) struct Comparison {
     pub(crate) other: Option<GroupDelta>,
 }
 
-/// How two numbers differ. Each is null where it is not known or not defined.
+/// How two numbers differ. Each is null where it is not known, because a side has a gap there, or not defined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Delta {
     /// The number minus that of the base, in the unit of both.
@@ -203,7 +204,8 @@ impl Answer {
 /// A number, and how far it can be trusted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Number {
-    /// An integer, or a decimal string for sums and formulas; null where a formula is not defined.
+    /// An integer, or a decimal string for sums and formulas; null where a formula is not defined: it divides by zero, or
+    /// `gaps` has a part that some of its aggregates were counted in and others were not.
     pub(crate) value: Value,
     /// How it was computed: `exact` is integer arithmetic over what was counted, `hll` a HyperLogLog sketch,
     /// `frequent_items` a sketch of the most frequent values. Whether
@@ -231,39 +233,8 @@ pub(crate) enum Value {
     Integer(i128),
     /// Money in the currency's major unit, with exactly its decimals; or the sum of a property, without trailing zeros.
     Decimal(String),
-    /// What a formula says where it divides by zero.
+    /// What a formula says where it is not defined.
     Undefined,
-}
-
-impl<'de> Deserialize<'de> for Value {
-    /// An integer beyond 64 bits is refused: JSON readers make a float of it.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer or a decimal string")
-            }
-
-            fn visit_u64<E>(self, integer: u64) -> Result<Value, E> {
-                Ok(Value::Integer(integer.into()))
-            }
-
-            fn visit_i64<E>(self, integer: i64) -> Result<Value, E> {
-                Ok(Value::Integer(integer.into()))
-            }
-
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Undefined)
-            }
-
-            fn visit_str<E>(self, decimal: &str) -> Result<Value, E> {
-                Ok(Value::Decimal(decimal.to_owned()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }
 
 /// How a number was computed.
@@ -287,7 +258,8 @@ pub(crate) struct Coverage {
     /// The first instant after it.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) to: Timestamp,
-    /// `batch` or `speed`; for questions that no rollup answers `lake` or `raw`.
+    /// `batch` or `speed`; for questions that no rollup answers `lake` or `raw`. Of a formula whose aggregates are
+    /// answered by several layers: the last of them in this order.
     pub(crate) layer: LayerName,
     /// `settled`, `restated`, `closed` or `provisional`.
     #[schema(value_type = String)]
@@ -303,7 +275,7 @@ pub(crate) struct Coverage {
 }
 
 /// A layer's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LayerName {
     /// Counted exactly from the lake.
@@ -334,12 +306,19 @@ pub(crate) struct Gap {
 pub(crate) struct Adjustment {
     /// The closed period, a month as 2026-10.
     pub(crate) period: String,
-    /// Whether the events are posted on a day of this range, or belong there and are posted later.
+    /// Whether the events are posted on a day that begins in this range, or happened there and are posted later.
     pub(crate) kind: AdjustmentKind,
     /// How many events.
     pub(crate) events: u64,
     /// What they amount to, in the unit of the answer; null for users, whose numbers do not add up.
     pub(crate) amount: Option<Value>,
+    /// Of a formula: which of its aggregates they are missing from, counted from 1 in the order of the text, equal ones
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aggregate: Option<u32>,
+    /// Of a formula: the unit of the amount, which is that of the aggregate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<String>,
 }
 
 /// How an adjustment relates to a range.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answer::{Coverage, Gap, Number, Stale};
+use crate::answer::{Adjustment, Coverage, Gap, Number, Stale};
 
 /// One metric by hour of the day and day of the week.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -34,7 +34,7 @@ pub(crate) struct HeatMap {
     /// When this was computed.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) computed_at: Timestamp,
-    /// Set if the speed layer is behind, and this has provisional numbers.
+    /// Set if provisional numbers are older than they should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stale: Option<Stale>,
     /// How long ago everything that the log had received by then was counted, in milliseconds: of the partition that is
@@ -44,6 +44,8 @@ pub(crate) struct HeatMap {
     pub(crate) coverage: Vec<Coverage>,
     /// Parts of the range that nobody has counted yet.
     pub(crate) gaps: Vec<Gap>,
+    /// Events that came for a closed period after it was closed: they are in no number of this answer.
+    pub(crate) adjustments: Vec<Adjustment>,
     /// What else there is to know about this answer.
     pub(crate) notes: Vec<String>,
     /// Over the whole range.

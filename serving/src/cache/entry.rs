@@ -17,7 +17,7 @@ const HISTORY_AFTER_US: i64 = 3600 * 1_000_000;
 /// How far lifetimes are spread, in thousandths: so that answers that were made together do not end together.
 const JITTER_MILLI: i64 = 200;
 /// Counts up when the same question has another answer in a new build.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// The name of a question of a tenant: 128 bits of everything that decides the answer but the numbers themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +49,8 @@ pub(crate) struct Meaning {
     /// The range in whole windows; one without an end moves on with the time.
     pub(crate) from: EventTime,
     pub(crate) to: EventTime,
-    /// What is settled of it, by which runs, and how far the books are: an adjustment is told beside closed numbers.
+    /// What is settled of it, by which runs, and how far the books are: an adjustment is told beside closed numbers, and a
+    /// backfill fills gaps of settled ones.
     pub(crate) settled: String,
 }
 
@@ -63,7 +64,7 @@ pub(crate) struct Entry {
 }
 
 /// How much an answer can still move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Motion {
     /// Only by a settlement, which is part of the meaning.
     Settled,
@@ -106,7 +107,16 @@ impl Entry {
     }
 }
 
+/// That of an answer, or of what it is compared with if that moves more.
 fn motion(answer: &Answer, to: EventTime, watermark: Option<EventTime>) -> Motion {
+    let own = own_motion(answer, to, watermark);
+    match &answer.comparison {
+        Some(compared) => own.max(motion(&compared.base, EventTime::from_timestamp(compared.base.to), watermark)),
+        None => own,
+    }
+}
+
+fn own_motion(answer: &Answer, to: EventTime, watermark: Option<EventTime>) -> Motion {
     // A remark means that something was missing: the next answer may be better.
     if !answer.notes.is_empty() || !answer.gaps.is_empty() {
         return Motion::Moving;
@@ -130,7 +140,7 @@ fn spread(life: Duration, random: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Coverage;
+    use crate::answer::{Comparison, Coverage, Delta, Gap};
     use crate::live::change::tests::answer;
     use reckon_schemas::settlement::State;
 
@@ -165,6 +175,21 @@ mod tests {
         let noted = Answer { notes: vec!["without Redis".to_owned()], ..speed() };
         assert_eq!(life_ms(noted, Some(7200)), 1_000);
         assert_eq!(life_ms(answer(&[], 0), None), 1_000, "nothing is known about it");
+    }
+
+    #[test]
+    fn what_it_is_compared_with_moves_it_too() {
+        let settled = || covered(LayerName::Batch, State::Settled);
+        let compared = |base: Answer| {
+            let total = Delta { difference: None, ratio: None };
+            let (kind, groups) = ("period".to_owned(), Vec::new());
+            let comparison = Comparison { kind, base, same_state: true, total, groups, other: None };
+            life_ms(Answer { comparison: Some(Box::new(comparison)), ..settled() }, Some(7200))
+        };
+        assert_eq!(compared(settled()), 3_600_000);
+        assert_eq!(compared(covered(LayerName::Speed, State::Provisional)), 300_000);
+        let gap = Gap { from: settled().from, to: settled().to, reason: "not counted".to_owned() };
+        assert_eq!(compared(Answer { gaps: vec![gap], ..settled() }), 1_000);
     }
 
     #[test]

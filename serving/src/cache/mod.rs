@@ -20,7 +20,7 @@ use reckon_schemas::time::EventTime;
 use self::entry::{Entry, Key, Meaning};
 use self::flights::Flights;
 use self::shared::{Lease, Looked, Shared};
-use crate::answer::Answer;
+use crate::answer::{Answer, Group, GroupDelta};
 use crate::problem::Problem;
 use crate::query::params::Query;
 use crate::query::question::Question;
@@ -266,7 +266,37 @@ impl Answers {
     }
 }
 
+/// What an answer takes in memory, in bytes; a guess.
 fn weight(answer: &Answer) -> u32 {
-    let numbers: usize = answer.groups.iter().map(|group| 1 + group.parts.len() + group.points.len()).sum();
-    u32::try_from(ENTRY_BYTES + numbers * NUMBER_BYTES).unwrap_or(u32::MAX)
+    u32::try_from(ENTRY_BYTES + numbers(answer) * NUMBER_BYTES).unwrap_or(u32::MAX)
+}
+
+fn numbers(answer: &Answer) -> usize {
+    let of_group = |group: &Group| 1 + group.parts.len() + group.points.len();
+    let of_delta = |delta: &GroupDelta| 2 * (1 + delta.points.len());
+    let compared = answer.comparison.as_ref().map_or(0, |compared| {
+        let deltas = compared.groups.iter().chain(&compared.other).map(of_delta).sum::<usize>();
+        numbers(&compared.base) + deltas
+    });
+    answer.groups.iter().chain(&answer.other).map(of_group).sum::<usize>() + compared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::{Comparison, Delta};
+    use crate::live::change::tests::answer;
+
+    #[test]
+    fn an_answer_weighs_what_it_is_compared_with_and_what_was_left_out() {
+        let made = || answer(&[("a", &[(0, 1), (60, 2)]), ("b", &[(0, 5)])], 0);
+        assert_eq!(numbers(&made()), 3 + 2);
+        let other = made().groups.first().cloned();
+        assert_eq!(numbers(&Answer { other, ..made() }), 3 + 2 + 3);
+        let total = Delta { difference: None, ratio: None };
+        let delta = GroupDelta { dimensions: Default::default(), total: total.clone(), points: Vec::new() };
+        let (kind, groups) = ("period".to_owned(), vec![delta]);
+        let comparison = Comparison { kind, base: made(), same_state: true, total, groups, other: None };
+        assert_eq!(numbers(&Answer { comparison: Some(Box::new(comparison)), ..made() }), 5 + 5 + 2);
+    }
 }

@@ -33,7 +33,8 @@ where
     where
         F: Future<Output = Result<V, Problem>> + Send + 'static,
     {
-        let known = self.values.get(key);
+        // What took long to look up was long ago when it was remembered.
+        let known = self.values.get(key).filter(|(_, began)| began.elapsed() < self.interval);
         if let Some((value, at)) = &known
             && at.elapsed() < self.interval * 3 / 4
         {
@@ -64,6 +65,23 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_value_is_as_old_as_its_look_up() {
+        let (remembered, looked) =
+            (Remembered::<u8, u32>::new(10, Duration::from_secs(2)), Arc::new(AtomicU32::new(0)));
+        let ask = async || {
+            let looked = looked.clone();
+            let slowly = async move {
+                tokio::time::sleep(Duration::from_millis(1_000)).await;
+                Ok(looked.fetch_add(1, Ordering::SeqCst))
+            };
+            remembered.get(&1, || slowly).await
+        };
+        assert_eq!(ask().await, Ok(0));
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert_eq!(ask().await, Ok(1), "1.2 s after it was remembered, 2.2 s after it was so");
+    }
 
     #[tokio::test]
     async fn one_looks_up_for_all_and_the_next_one_in_time() {

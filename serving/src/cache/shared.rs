@@ -1,6 +1,7 @@
 //! Answers that all nodes share, in Redis: one of them computes, the others wait for it, at most for as long as a lock
 //! lives. A node that was paused while it computed writes nothing over what a later one has written: its fence is lower.
 
+use std::io::Read;
 use std::time::Duration;
 
 use reckon_schemas::redis_keys;
@@ -148,14 +149,35 @@ fn encode(fence: i64, entry: &Entry) -> Option<Vec<u8>> {
 }
 
 /// More than any answer is; what claims to be more is not ours.
-const JSON_BYTES_MAX: usize = 256 << 20;
+const JSON_BYTES_MAX: u64 = 256 << 20;
 
 fn decode(bytes: &[u8]) -> Looked {
     let space = bytes.iter().position(|byte| *byte == b' ').unwrap_or(0);
     let fence = std::str::from_utf8(&bytes[..space]).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    let json = zstd::stream::decode_all(std::io::Read::take(&bytes[space + 1..], JSON_BYTES_MAX as u64));
-    match json.ok().and_then(|json| serde_json::from_slice(&json).ok()) {
+    let json = bytes.get(space + 1..).and_then(|bytes| decompressed(bytes, JSON_BYTES_MAX));
+    match json.and_then(|json| serde_json::from_slice(&json).ok()) {
         Some(entry) => Looked::Entry(Box::new(entry), fence),
         None => Looked::Unreadable(fence),
+    }
+}
+
+/// `None` if it cannot be read, or is longer than `bytes_max`: a few bytes may stand for many.
+fn decompressed(bytes: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    zstd::stream::read::Decoder::new(bytes).ok()?.take(bytes_max + 1).read_to_end(&mut all).ok()?;
+    (all.len() as u64 <= bytes_max).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_bounded_by_what_comes_out() {
+        let bytes = zstd::bulk::compress(&[b' '; 100_000], 1).expect("compresses");
+        assert!(bytes.len() < 1_000, "{}", bytes.len());
+        assert_eq!(decompressed(&bytes, 100_000).map(|all| all.len()), Some(100_000));
+        assert_eq!(decompressed(&bytes, 99_999), None);
+        assert_eq!(decompressed(b"something else", 100_000), None);
     }
 }

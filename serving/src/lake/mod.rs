@@ -64,7 +64,8 @@ struct Inner {
     /// The same of the table of rejected items.
     rejected: Mutex<Option<DeltaTable>>,
     versions: Cache<u64, Arc<PinnedLake>>,
-    days: Cache<(TenantId, u64), Arc<BTreeMap<Date, u64>>>,
+    /// In which zone the days are is part of what is remembered: a tenant's can change.
+    days: Cache<(TenantId, String, u64), Arc<BTreeMap<Date, u64>>>,
     counted: Cache<Asked, Arc<Counted>>,
 }
 
@@ -108,7 +109,7 @@ impl Lake {
         lake: &PinnedLake,
         tenant: &Tenant,
     ) -> Result<Arc<BTreeMap<Date, u64>>, Arc<StoreError>> {
-        let key = (tenant.id.clone(), lake.version());
+        let key = (tenant.id.clone(), tenant.time_zone.name().to_owned(), lake.version());
         self.0.days.try_get_with(key, async { lake.deliveries_by_day(tenant).await.map(Arc::new) }).await
     }
 

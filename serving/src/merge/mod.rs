@@ -9,9 +9,9 @@ pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use plan::{Layer, Plan};
+use plan::{Layer, Place, Plan};
 use reckon_schemas::time::EventTime;
 use tally::Tally;
 
@@ -77,6 +77,8 @@ pub(crate) struct Merged {
     pub(crate) parts: Vec<Tally>,
     /// The largest first.
     pub(crate) groups: Vec<Group>,
+    /// Where cells begin that are of none of the plan's windows: they are in no number.
+    pub(crate) unplaced: BTreeSet<EventTime>,
 }
 
 /// Merges what the layers counted. Cells of windows that the plan gives to another layer are left out.
@@ -86,9 +88,17 @@ pub(crate) struct Merged {
 pub(crate) fn merge(plan: &Plan, counted: Counted) -> Result<Merged, MergeError> {
     let Counted { layers, unions, zero } = counted;
     let mut points: BTreeMap<Key, BTreeMap<usize, Tally>> = BTreeMap::new();
+    let mut unplaced = BTreeSet::new();
     for (layer, cell) in layers.into_iter().flat_map(|(layer, cells)| cells.into_iter().map(move |cell| (layer, cell)))
     {
-        let Some(position) = plan.position(cell.window_start, layer) else { continue };
+        let position = match plan.place(cell.window_start, layer) {
+            Place::Window(position) => position,
+            Place::LeftOut => continue,
+            Place::Nowhere => {
+                unplaced.insert(cell.window_start);
+                continue;
+            }
+        };
         match points.entry(cell.key).or_default().entry(position) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(cell.tally);
@@ -126,7 +136,7 @@ pub(crate) fn merge(plan: &Plan, counted: Counted) -> Result<Merged, MergeError>
         None => tally::sum(parts.iter(), &zero)?,
     };
     groups.sort_by(|a, b| b.total.size().cmp(&a.total.size()).then_with(|| a.key.cmp(&b.key)));
-    Ok(Merged { total, parts, groups })
+    Ok(Merged { total, parts, groups, unplaced })
 }
 
 /// Which groups of an answer are named.

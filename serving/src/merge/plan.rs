@@ -1,12 +1,15 @@
 //! Which layer answers which window.
 
+mod fit;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use reckon_schemas::settlement::{self, State};
-use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window};
 
 /// Where a number comes from, in the order in which they follow each other in a range.
@@ -42,14 +45,19 @@ pub(crate) struct SettledDay {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settlements {
     days: Vec<SettledDay>,
+    /// Where the first of all settled days begins.
+    since: Option<EventTime>,
     horizon: Option<EventTime>,
 }
 
 impl Settlements {
-    pub(crate) fn new(mut days: Vec<SettledDay>, zone: &Zone) -> Self {
+    pub(crate) fn new(mut days: Vec<SettledDay>) -> Self {
         days.sort_unstable_by_key(|day| day.start);
-        let horizon = settlement::horizon(days.iter().map(|day| day.day), zone);
-        Self { days, horizon }
+        let since = days.first().map(|day| day.start);
+        // As it was settled, whatever zone the tenant's days are in since.
+        let last = settlement::last_settled_day(days.iter().map(|day| day.day));
+        let horizon = days.iter().find(|day| Some(day.day) == last).map(|day| day.end);
+        Self { days, since, horizon }
     }
 
     pub(crate) fn horizon(&self) -> Option<EventTime> {
@@ -59,12 +67,11 @@ impl Settlements {
     /// Gives days, as far as they are settled by the run that is named, another run to be read from: the one that has
     /// filled a rollup since, and when.
     pub(crate) fn fill(&mut self, filled: Vec<(Date, String, String, Timestamp)>) {
-        for (date, base, run_id, filled_at) in filled {
-            if let Ok(place) = self.days.binary_search_by_key(&date, |day| day.day)
-                && *self.days[place].run_id == *base
-            {
-                self.days[place].run_id = Arc::from(run_id);
-                self.days[place].settled_at = filled_at;
+        let filled = filled.into_iter().map(|(date, base, run_id, at)| ((date, base), (run_id, at)));
+        let mut filled: BTreeMap<(Date, String), (String, Timestamp)> = filled.collect();
+        for day in &mut self.days {
+            if let Some((run_id, at)) = filled.remove(&(day.day, day.run_id.to_string())) {
+                (day.run_id, day.settled_at) = (Arc::from(run_id), at);
             }
         }
     }
@@ -126,6 +133,19 @@ struct PlannedWindow {
     layer: Layer,
     state: State,
     days: Range<usize>,
+    /// Whether the layer has a number for it.
+    is_known: bool,
+}
+
+/// What a plan does with a cell that begins at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It is of the window at this position.
+    Window(usize),
+    /// It is of a window that another layer answers, or of one that is told as a gap.
+    LeftOut,
+    /// It is of none of the windows.
+    Nowhere,
 }
 
 /// Windows without a gap between them, each given to exactly one layer.
@@ -167,6 +187,8 @@ impl Plan {
     /// A window before the first settled day belongs to batch: it was recounted with everything else, and there was
     /// nothing in it.
     pub(crate) fn new(windows: &[Window], settlements: Settlements, counted_at: Option<Timestamp>) -> Self {
+        let is_days = windows.first().is_some_and(|window| window.grain == Grain::Day);
+        let settlements = if is_days { settlements.of_days(windows) } else { settlements };
         let windows = windows.iter().map(|window| planned(*window, &settlements)).collect();
         Self::of(windows, settlements, counted_at, Events::default())
     }
@@ -211,10 +233,13 @@ impl Plan {
         self.windows.len()
     }
 
-    /// The position of the window that starts at an instant, if that layer answers it.
-    pub(crate) fn position(&self, start: EventTime, layer: Layer) -> Option<usize> {
-        let index = self.windows.binary_search_by_key(&start, |planned| planned.window.start).ok()?;
-        (self.windows[index].layer == layer).then_some(index)
+    /// Where a layer's cell belongs that begins at an instant.
+    pub(crate) fn place(&self, start: EventTime, layer: Layer) -> Place {
+        match self.windows.binary_search_by_key(&start, |planned| planned.window.start) {
+            Ok(index) if self.windows[index].layer == layer && self.windows[index].is_known => Place::Window(index),
+            Ok(_) => Place::LeftOut,
+            Err(_) => Place::Nowhere,
+        }
     }
 
     /// The version of the lake whose events are read.
@@ -334,7 +359,7 @@ pub(crate) fn weaker(a: State, b: State) -> State {
 }
 
 fn provisional(window: Window) -> PlannedWindow {
-    PlannedWindow { window, layer: Layer::Speed, state: State::Provisional, days: 0..0 }
+    PlannedWindow { window, layer: Layer::Speed, state: State::Provisional, days: 0..0, is_known: true }
 }
 
 fn planned(window: Window, settlements: &Settlements) -> PlannedWindow {
@@ -345,8 +370,10 @@ fn planned(window: Window, settlements: &Settlements) -> PlannedWindow {
         return provisional(window);
     }
     let days = settlements.overlapping(window.start, window.end);
-    let state = settlements.days[days.clone()].iter().map(|day| day.state).reduce(weaker);
-    PlannedWindow { window, layer: Layer::Batch, state: state.unwrap_or(State::Settled), days }
+    let is_known = settlements.fit(&window, &days);
+    let state = settlements.days[days.clone()].iter().map(|day| day.state).reduce(weaker).unwrap_or(State::Settled);
+    let state = if is_known { state } else { State::Provisional };
+    PlannedWindow { window, layer: Layer::Batch, state, days, is_known }
 }
 
 /// A window of the lake is as certain as its settlement if the lake still holds what that was counted from.
@@ -358,7 +385,7 @@ fn from_events(window: Window, settlements: &Settlements, events: &Events) -> Pl
     let differs = differing.into_iter().any(|(from, to)| *from < window.end && window.start < *to);
     let settled = planned(window, settlements);
     let state = if differs { State::Provisional } else { settled.state };
-    PlannedWindow { layer: Layer::Lake, state, days: 0..0, ..settled }
+    PlannedWindow { layer: Layer::Lake, state, days: 0..0, is_known: true, ..settled }
 }
 
 fn pieces(windows: &[PlannedWindow]) -> Vec<Piece> {

@@ -75,7 +75,7 @@ proptest! {
             let state = [State::Settled, State::Restated, State::Closed][(*state)? - 1];
             Some(settled(i64::try_from(offset).expect("small"), state, &zone))
         });
-        let settlements = Settlements::new(states.collect(), &zone);
+        let settlements = Settlements::new(states.collect());
         let horizon = settlements.horizon();
         let plan = Plan::new(&windows, settlements, None);
         let merged = merge(&plan, counted(cells(&windows, 1), cells(&windows, -1_000)))?;
@@ -117,7 +117,7 @@ fn plan_of_days(count: i64, settled_days: i64) -> (Plan, Vec<Window>) {
     let windows: Vec<Window> =
         Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(count)), &zone).collect();
     let days = (0..settled_days).map(|offset| settled(offset, State::Settled, &zone)).collect();
-    (Plan::new(&windows, Settlements::new(days, &zone), None), windows)
+    (Plan::new(&windows, Settlements::new(days), None), windows)
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_provenance_of_a_sum_is_that_of_its_least_certain_part() {
         Grain::Day.windows_over(zone.day_start(FIRST_DAY), zone.day_start(day(4)), &zone).collect();
     let states = [State::Closed, State::Restated, State::Settled];
     let days = states.into_iter().zip(0..).map(|(state, offset)| settled(offset, state, &zone)).collect();
-    let plan = Plan::new(&windows, Settlements::new(days, &zone), None);
+    let plan = Plan::new(&windows, Settlements::new(days), None);
     assert_eq!(plan.provenance(0..1).state, State::Closed);
     assert_eq!(plan.provenance(0..3).state, State::Restated);
     assert_eq!(plan.provenance(0..3).layer, Some(Layer::Batch));
@@ -150,7 +150,7 @@ fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
         raw_to: None,
         lake: Some(LakeState { version: 7, committed_at: Timestamp::from_second(9).ok(), differing }),
     };
-    let plan = Plan::of_events(&windows, Settlements::new(days, &zone), events);
+    let plan = Plan::of_events(&windows, Settlements::new(days), events);
     let said = plan.pieces().iter().map(|piece| (piece.layer, piece.state, piece.windows.clone()));
     let expected = [
         (Layer::Lake, State::Settled, 0..1),
@@ -167,8 +167,8 @@ fn the_lake_is_as_certain_as_its_days_and_raw_events_never() {
         (Some(Layer::Lake), State::Settled, Timestamp::from_second(9).ok())
     );
     assert_eq!((all.layer, all.state, all.as_of), (None, State::Provisional, settled.as_of));
-    assert_eq!(plan.position(windows[3].start, Layer::Raw), Some(3));
-    assert_eq!(plan.position(windows[3].start, Layer::Lake), None);
+    assert_eq!(plan.place(windows[3].start, Layer::Raw), Place::Window(3));
+    assert_eq!(plan.place(windows[3].start, Layer::Lake), Place::LeftOut);
 }
 
 #[test]
@@ -243,4 +243,74 @@ fn what_is_cut_off_is_added_up() {
     assert!(named.clone().keep(&Kept::All).is_empty());
     let left_out = named.keep(&Kept::These(vec![vec!["a".to_owned()], vec!["not there".to_owned()]]));
     assert_eq!((named.groups.len(), left_out.len(), left_out[0].key[0].as_str()), (1, 1, "b"));
+}
+
+/// Days as they were settled in one zone, asked for in another one.
+fn days_of(zone: &str, offsets: std::ops::Range<i64>) -> Vec<SettledDay> {
+    let zone = Zone::parse(zone).expect("known");
+    offsets.map(|offset| settled(offset, State::Closed, &zone)).collect()
+}
+
+fn windows_of(grain: Grain, zone: &str, offsets: std::ops::Range<i64>) -> Vec<Window> {
+    let zone = Zone::parse(zone).expect("known");
+    grain.windows_over(zone.day_start(day(offsets.start)), zone.day_start(day(offsets.end)), &zone).collect()
+}
+
+fn spans(plan: &Plan) -> Vec<String> {
+    plan.unknown().map(|(from, to)| format!("{from}/{to}")).collect()
+}
+
+#[test]
+fn days_that_were_settled_in_another_zone_are_a_gap_and_not_zero() {
+    let settlements = Settlements::new(days_of("America/New_York", 0..4));
+    assert_eq!(settlements.horizon().map(|at| at.to_string()).as_deref(), Some("2026-03-05T05:00:00Z"));
+    let windows = windows_of(Grain::Day, "Europe/Berlin", -2..4);
+    let plan = Plan::new(&windows, settlements, None);
+    // The first window was over before anything was settled; New York's first day began in the second one.
+    assert_eq!(plan.pieces().iter().map(|piece| piece.windows.clone()).collect::<Vec<_>>(), [0..2, 2..6]);
+    let all: Vec<String> = windows[2..].iter().map(|window| format!("{}/{}", window.start, window.end)).collect();
+    assert_eq!(spans(&plan), all);
+    assert_eq!((plan.provenance(2..3).state, plan.provenance(0..6).state), (State::Provisional, State::Provisional));
+    assert!(plan.settled_days(0..6).is_empty(), "their users are those of other hours");
+}
+
+#[test]
+fn hours_are_answered_whatever_zone_their_days_were_of_except_where_two_zones_meet() {
+    // Settled in New York, then the last two days in Berlin: five or six hours are in two days.
+    let both = [days_of("America/New_York", 0..3), days_of("Europe/Berlin", 3..5)].concat();
+    let windows = windows_of(Grain::Hour, "Europe/Berlin", 1..5);
+    let plan = Plan::new(&windows, Settlements::new(both.clone()), None);
+    let twice = ["2026-03-03T23", "2026-03-04T00", "2026-03-04T01", "2026-03-04T02", "2026-03-04T03", "2026-03-04T04"];
+    let starts: Vec<String> = spans(&plan).iter().map(|span| span[..13].to_owned()).collect();
+    assert_eq!(starts, twice);
+    let merged = merge(&plan, counted(cells(&windows, 1), Vec::new())).expect("fits");
+    let expected: i128 = (1..)
+        .zip(&windows)
+        .filter(|(_, window)| !twice.contains(&&window.start.to_string()[..13]))
+        .map(|(number, _)| number * 1_000_001)
+        .sum();
+    assert_eq!((merged.total, merged.unplaced.len()), (Tally::Sum(expected), 0));
+    // The other way round nobody has counted the hours between them.
+    let both = [days_of("Europe/Berlin", 0..3), days_of("America/New_York", 3..5)].concat();
+    let plan = Plan::new(&windows_of(Grain::Hour, "America/New_York", 1..5), Settlements::new(both.clone()), None);
+    assert_eq!((spans(&plan).len(), spans(&plan)[0].as_str()), (6, "2026-03-03T23:00:00Z/2026-03-04T00:00:00Z"));
+    // Days are answered where they are days of this zone.
+    let plan = Plan::new(&windows_of(Grain::Day, "America/New_York", 1..5), Settlements::new(both), None);
+    assert_eq!(
+        spans(&plan),
+        ["2026-03-02T05:00:00Z/2026-03-03T05:00:00Z", "2026-03-03T05:00:00Z/2026-03-04T05:00:00Z"]
+    );
+    assert_eq!((plan.settled_days(0..4).len(), plan.provenance(2..4).state), (2, State::Closed));
+}
+
+#[test]
+fn a_cell_without_a_window_is_named_and_not_dropped() {
+    let (plan, windows) = plan_of_days(3, 0);
+    let mut speed = cells(&windows, 1);
+    let start = windows[1].start.plus_micros(4 * 3_600_000_000);
+    speed.push(Cell { window_start: start, key: vec!["a".to_owned()], tally: Tally::Sum(7) });
+    let merged = merge(&plan, counted(cells(&windows, 9), speed)).expect("fits");
+    assert_eq!((merged.total, merged.unplaced), (Tally::Sum(6_000_006), [start].into()));
+    assert_eq!(plan.around(start), Some((windows[1].start, windows[2].end)));
+    assert_eq!(plan.around(windows[2].start), Some((windows[2].start, windows[2].end)));
 }

@@ -3,6 +3,8 @@
 //! The union of the sketches that the speed layer keeps in Redis: whole minutes, and seconds where the range begins and
 //! ends within a minute. What came too late for its second is missing at these two edges until its minute is whole.
 
+use std::collections::BTreeSet;
+
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::cell::Rollup;
 use reckon_schemas::sketch::Sketch;
@@ -78,7 +80,7 @@ impl Evaluator {
         }
         let union = self.unite_active(active).await.map_err(|error| store_problem(&error))?;
         let total = Tally::sketched_users(union);
-        Ok(Merged { total: total.clone(), parts: vec![total], groups: Vec::new() })
+        Ok(Merged { total: total.clone(), parts: vec![total], groups: Vec::new(), unplaced: BTreeSet::new() })
     }
 
     async fn unite_active(&self, active: &Active) -> Result<Sketch, StoreError> {

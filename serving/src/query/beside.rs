@@ -28,6 +28,7 @@ const UNCOUNTED: &str = "settled before this rollup was counted: `reckon backfil
 const UNSUMMED: &str = "settled before this property was summed: `reckon nightly --full` sums it, if it is not closed";
 const NOT_COUNTED_THEN: &str =
     "added to the catalog after the speed layer had counted this: it is known once the day is settled";
+use crate::stores::cells::Span;
 
 /// See the module.
 #[derive(Default)]
@@ -65,9 +66,8 @@ impl Evaluator {
     }
 
     async fn adjusted(&self, selection: &Selection, plan: &Plan, zone: &Zone) -> Result<Vec<Adjusted>, StoreError> {
-        let Some((from, to)) = plan.span(0..plan.len()) else { return Ok(Vec::new()) };
-        let days = (zone.day_of(from), zone.day_of(to.plus_micros(-1)));
-        self.stores().clickhouse.adjusted(selection, days).await
+        let Some(span) = plan.span(0..plan.len()) else { return Ok(Vec::new()) };
+        self.stores().clickhouse.adjusted(selection, span, days_beginning_in(span, zone)).await
     }
 
     /// The parts of a plan in which a layer did not count what is asked for, because it was added to the catalog later.
@@ -167,6 +167,14 @@ fn missing_us(gaps: &[Gap]) -> i64 {
     gaps.iter().map(|gap| gap.to.as_microsecond() - gap.from.as_microsecond()).sum()
 }
 
+/// The first and the last of the days that begin in a range: of ranges that follow each other, each day is of one. The
+/// first one lies after the last one if none does.
+fn days_beginning_in((from, to): Span, zone: &Zone) -> (Date, Date) {
+    let first = zone.day_of(from);
+    let first = if zone.day_start(first) < from { first.tomorrow().unwrap_or(Date::MAX) } else { first };
+    (first, zone.day_of(to.plus_micros(-1)))
+}
+
 fn adjustment(selection: &Selection, adjusted: Adjusted) -> Adjustment {
     let amount = match (selection.measure, adjusted.sum) {
         (Measure::Count, _) => Some(Value::Integer(i128::from(adjusted.events))),
@@ -174,13 +182,14 @@ fn adjustment(selection: &Selection, adjusted: Adjusted) -> Adjustment {
         _ => None,
     };
     let kind = if adjusted.is_posted { AdjustmentKind::PostedHere } else { AdjustmentKind::BelongsHere };
-    Adjustment { period: adjusted.period, kind, events: adjusted.events, amount }
+    Adjustment { period: adjusted.period, kind, events: adjusted.events, amount, aggregate: None, unit: None }
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
     use reckon_schemas::settlement::State;
+    use reckon_schemas::time::EventTime;
 
     use super::*;
 
@@ -203,5 +212,20 @@ mod tests {
         let ends: Vec<_> = gaps.into_iter().map(|gap| (gap.from.to_string(), gap.to.to_string())).collect();
         let instants = |from: &str, to: &str| (format!("2026-03-{from}:00:00Z"), format!("2026-03-{to}:00:00Z"));
         assert_eq!(ends, [instants("07T05", "10T04"), instants("12T04", "13T04")]);
+    }
+
+    #[test]
+    fn a_day_is_of_the_range_that_it_begins_in() {
+        let zone = Zone::parse("America/New_York").expect("known");
+        let at = |text: &str| EventTime::from_timestamp(text.parse().expect("an instant"));
+        let days = |from: &str, to: &str| {
+            let (first, last) = days_beginning_in((at(from), at(to)), &zone);
+            (first <= last).then(|| (first.to_string(), last.to_string()))
+        };
+        let some = |first: &str, last: &str| Some((first.to_owned(), last.to_owned()));
+        assert_eq!(days("2026-03-07T05:00:00Z", "2026-03-09T04:00:00Z"), some("2026-03-07", "2026-03-08"));
+        assert_eq!(days("2026-03-07T05:00:00Z", "2026-03-07T06:00:00Z"), some("2026-03-07", "2026-03-07"));
+        assert_eq!(days("2026-03-07T06:00:00Z", "2026-03-08T05:00:00Z"), None);
+        assert_eq!(days("2026-03-07T06:00:00Z", "2026-03-08T06:00:00Z"), some("2026-03-08", "2026-03-08"));
     }
 }

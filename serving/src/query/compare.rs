@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use reckon_schemas::money::Currency;
-use reckon_schemas::time::EventTime;
-use reckon_schemas::window::Window;
+use reckon_schemas::time::{EventTime, Zone};
+use reckon_schemas::window::{Grain, Window};
 
 use super::filter::Filter;
 use super::params::Query;
 use super::range::Range;
-use super::shift::{Back, Place};
+use super::shift::{Back, Place, Reach};
 use super::{Asked, Evaluator, filter};
-use crate::answer::{Answer, Comparison, Delta, Group, GroupDelta, Method, Number, PointDelta, Value};
+use crate::answer::{Answer, Comparison, Delta, Group, GroupDelta, Number, PointDelta};
 use crate::exact::{Estimate, Operation, Origin, OutOfRange, Style};
 use crate::merge::Kept;
-use crate::merge::plan::weaker;
 use crate::problem::Problem;
 
 /// What a question is compared with.
@@ -71,6 +70,7 @@ impl Evaluator {
         let mut answer = self.answer_one(asked, None).await?;
         let reach = (event_time(answer.from), event_time(answer.to));
         let (base_reach, back) = back.apply(reach, zone)?;
+        refuse_cut_windows(base_reach, query.grain, zone)?;
         let earlier = Query { range: Range::between(base_reach.0, base_reach.1), ..query.clone() };
         let base = self.answer_one(Asked { query: &earlier, ..asked }, Some(&kept(&answer, &query.by))).await?;
         if reach.1 > moment.event_now() {
@@ -106,9 +106,26 @@ impl Evaluator {
     }
 }
 
-/// The groups that the base has to name: those of the answer, where it names only some.
+/// A base that begins or ends within a window would be widened, and so be longer than what is compared with it.
+fn refuse_cut_windows((from, to): Reach, grain: Grain, zone: &Zone) -> Result<(), Problem> {
+    let is_border = |at: EventTime| grain.window_at(at, zone).start == at;
+    if is_border(from) && is_border(to) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the range that much earlier, {from} to {to}, is not made of whole windows of {grain}: compare with one that is, \
+         or ask for a finer `grain`"
+    );
+    Err(Problem::not_answerable("compare", detail))
+}
+
+/// The groups that the base has to name: those of the answer, where it names only some. The most frequent values are
+/// groups by one dimension that nobody asks for.
 fn kept(answer: &Answer, by: &[String]) -> Kept {
-    let key = |group: &Group| by.iter().filter_map(|dimension| group.dimensions.get(dimension).cloned()).collect();
+    let key = |group: &Group| match by {
+        [] => group.dimensions.values().cloned().collect(),
+        by => by.iter().filter_map(|dimension| group.dimensions.get(dimension).cloned()).collect(),
+    };
     if answer.truncated { Kept::These(answer.groups.iter().map(key).collect()) } else { Kept::All }
 }
 
@@ -143,7 +160,8 @@ fn compared(
         (Some(ours), Some(theirs)) => Some(group_delta(&BTreeMap::new(), &sides, [Some(ours), Some(theirs)], style)?),
         _ => None,
     };
-    let total = delta(Some(&answer.total), Some(&base.total), style)?;
+    let totals = [&answer, &base].map(|answer| said(answer, (answer.from, answer.to), Some(&answer.total), true));
+    let total = delta(totals[0].as_ref(), totals[1].as_ref(), style)?;
     let same_state = answer.total.state == base.total.state;
     let comparison = Comparison { kind: kind.to_owned(), base, same_state, total, groups, other };
     Ok(Answer { comparison: Some(Box::new(comparison)), ..answer })
@@ -157,9 +175,9 @@ fn group_delta(
 ) -> Result<GroupDelta, OutOfRange> {
     // A group that one side does not name may be among its others; if it has none, it had no event.
     let is_known = |index: usize| found[index].is_some() || !sides[index].answer.truncated;
-    let total = |index: usize| match found[index] {
-        Some(group) => Some(group.total.clone()),
-        None => is_known(index).then(|| nothing(&sides[index].answer.total)),
+    let total = |index: usize| {
+        let Side { answer, .. } = &sides[index];
+        said(answer, (answer.from, answer.to), found[index].map(|group| &group.total), is_known(index))
     };
     let mut places: BTreeSet<Place> = BTreeSet::new();
     let mut numbers: [BTreeMap<Timestamp, &Number>; 2] = Default::default();
@@ -174,8 +192,8 @@ fn group_delta(
         let windows = sides.each_ref().map(|side| side.windows.get(&place));
         let number = |index: usize| {
             let window = windows[index]?;
-            let known = numbers[index].get(&window.start.to_timestamp()).map(|number| (*number).clone());
-            known.or_else(|| if is_known(index) { empty(sides[index].answer, window) } else { None })
+            let span = (window.start.to_timestamp(), window.end.to_timestamp());
+            said(sides[index].answer, span, numbers[index].get(&span.0).copied(), is_known(index))
         };
         let start = |index: usize| windows[index].map(|window| window.start.to_timestamp());
         let delta = delta(number(0).as_ref(), number(1).as_ref(), style)?;
@@ -188,22 +206,18 @@ fn group_delta(
     })
 }
 
-/// No events, seen by whoever said the number.
-fn nothing(seen: &Number) -> Number {
-    let (value, error_bound) = (Value::Integer(0), Value::Integer(0));
-    Number { value, error_bound, method: Method::Exact, ..seen.clone() }
-}
-
-/// What an answer says about a window without a number: nothing happened, unless nobody has counted it.
-fn empty(answer: &Answer, window: &Window) -> Option<Number> {
-    let (start, end) = (window.start.to_timestamp(), window.end.to_timestamp());
-    if answer.gaps.iter().any(|gap| gap.from < end && start < gap.to) {
+/// What an answer says about a span: this number, or that nothing happened, if it `is_known` to have no number because of
+/// that; nothing at all where nobody has counted all of it.
+fn said(
+    answer: &Answer,
+    (from, to): (Timestamp, Timestamp),
+    number: Option<&Number>,
+    is_known: bool,
+) -> Option<Number> {
+    if answer.has_gap(from, to) {
         return None;
     }
-    let covered = answer.coverage.iter().filter(|part| part.from < end && start < part.to);
-    let state = covered.clone().map(|part| part.state).reduce(weaker)?;
-    let as_of = covered.map(|part| part.as_of).max().flatten();
-    Some(Number { state, as_of, run_id: None, ..nothing(&answer.total) })
+    number.cloned().or_else(|| is_known.then(|| answer.nothing(from, to)))
 }
 
 fn delta(ours: Option<&Number>, theirs: Option<&Number>, style: Style) -> Result<Delta, OutOfRange> {

@@ -8,11 +8,12 @@ use reckon_schemas::sketch::Sketch;
 use reckon_schemas::time::{EventTime, Zone};
 use reckon_schemas::window::{Grain, Window};
 
+use super::formula::Combined;
 use super::params::Query;
 use super::range::Range;
 use super::solve::Solved;
 use super::{Asked, Evaluator, Moment, filter, merge_problem, params, store_problem, wording};
-use crate::answer::Number;
+use crate::answer::{Answer, Number};
 use crate::exact::OutOfRange;
 use crate::heat::{HeatCell, HeatMap};
 use crate::merge::plan::Layer;
@@ -21,7 +22,7 @@ use crate::problem::Problem;
 
 /// Hours of a week.
 const HOURS: usize = 168;
-/// Without a range, this much time before now is answered: four weeks.
+/// Without `from`, this much time before `to` is answered: four weeks.
 const DEFAULT_SPAN_US: i64 = 28 * 24 * 3600 * 1_000_000;
 /// The parameters.
 const KNOWN: [&str; 7] = ["metric", "metric_text", "from", "to", "filter", "not", "prefix"];
@@ -47,9 +48,10 @@ impl Evaluator {
             params::known(name, &KNOWN)?;
         }
         let mut query = Query { grain: Grain::Hour, ..Query::parse(pairs)? };
-        if query.range == Range::default() {
+        if query.range.from.is_none() {
             let now = EventTime::from_timestamp(now);
-            query.range = Range::between(now.plus_micros(-DEFAULT_SPAN_US), now.plus_micros(1));
+            let to = query.range.to.map_or(now.plus_micros(1), |to| to.at(&tenant.time_zone));
+            query.range = Range::between(to.plus_micros(-DEFAULT_SPAN_US), to);
         }
         let (moment, query) = (Moment::new(now), self.resolved(&query, tenant));
         let reads_events = self.reads_events(&query, tenant);
@@ -65,7 +67,7 @@ impl Evaluator {
                 return Err(Problem::not_answerable("metric", "this metric is not counted in hours"));
             }
             let Hours { numbers, solved } = self.hours(asked, metric).await?;
-            return Ok(said(asked, &self.marked(solved.say(asked, None, usize::MAX)?), numbers));
+            return Ok(said(asked, self.marked(solved.say(asked, None, usize::MAX)?), numbers));
         };
         let mut queries = Vec::with_capacity(formula.aggregates.len());
         for aggregate in &formula.aggregates {
@@ -78,15 +80,21 @@ impl Evaluator {
         for hours in &read {
             answers.push(hours.solved.say(asked, None, usize::MAX)?);
         }
-        let number = |hour: usize| {
-            let numbers: Vec<Option<&Number>> = read.iter().map(|hours| hours.numbers[hour].as_ref()).collect();
-            let is_there = numbers.iter().any(Option::is_some);
-            is_there.then(|| formula.number(&numbers)).transpose()
-        };
-        let numbers = (0..HOURS).map(number).collect::<Result<_, OutOfRange>>();
+        let combined = Combined::new(formula, &answers);
         let out_of_range = |error: OutOfRange| Problem::not_answerable("metric_text", error.to_string());
-        let answer = formula.answer(answers).map_err(out_of_range)?;
-        Ok(said(asked, &self.marked(answer), numbers.map_err(out_of_range)?))
+        let answer = combined.answer().map_err(out_of_range)?;
+        let mut is_even = [true; HOURS];
+        for window in windows(&answer, &tenant.time_zone) {
+            let (start, end) = (window.start.to_timestamp(), window.end.to_timestamp());
+            is_even[hour_of_week(&window, &tenant.time_zone)] &= combined.is_even(start, end);
+        }
+        let number = |hour: usize| {
+            // All of them are there or none: these are the hours of one range.
+            let numbers: Option<Vec<Number>> = read.iter().map(|hours| hours.numbers[hour].clone()).collect();
+            numbers.map(|numbers| formula.number(is_even[hour], &numbers)).transpose()
+        };
+        let numbers = (0..HOURS).map(number).collect::<Result<_, OutOfRange>>().map_err(out_of_range)?;
+        Ok(said(asked, self.marked(answer), numbers))
     }
 
     async fn hours(&self, asked: Asked<'_>, metric: &Metric) -> Result<Hours, Problem> {
@@ -127,13 +135,12 @@ impl Evaluator {
 }
 
 /// Says the hours; what is said about the range is that of an answer.
-fn said(asked: Asked<'_>, answer: &crate::answer::Answer, numbers: Vec<Option<Number>>) -> HeatMap {
+fn said(asked: Asked<'_>, answer: Answer, numbers: Vec<Option<Number>>) -> HeatMap {
     let zone = &asked.tenant.time_zone;
-    let (from, to) = (EventTime::from_timestamp(answer.from), EventTime::from_timestamp(answer.to));
     let mut counts = vec![0; HOURS];
-    Grain::Hour.windows_over(from, to, zone).for_each(|window| counts[hour_of_week(&window, zone)] += 1);
+    windows(&answer, zone).for_each(|window| counts[hour_of_week(&window, zone)] += 1);
     let mut notes = answer.notes.clone();
-    if Grain::Hour.windows_over(from, to, zone).any(|window| zone.shown_at(window.start).minute() != 0) {
+    if windows(&answer, zone).any(|window| zone.shown_at(window.start).minute() != 0) {
         notes.push(
             "hours are counted from full hours of universal time, which are not full hours in this zone".to_owned(),
         );
@@ -142,7 +149,6 @@ fn said(asked: Asked<'_>, answer: &crate::answer::Answer, numbers: Vec<Option<Nu
         let (weekday, hour) = (u8::try_from(index / 24 + 1).ok()?, u8::try_from(index % 24).ok()?);
         Some(HeatCell { weekday, hour, hours: counts[index], number })
     };
-    let answer = answer.clone();
     HeatMap {
         tenant: answer.tenant,
         metric: answer.metric,
@@ -158,10 +164,17 @@ fn said(asked: Asked<'_>, answer: &crate::answer::Answer, numbers: Vec<Option<Nu
         speed_lag_ms: answer.speed_lag_ms,
         coverage: answer.coverage,
         gaps: answer.gaps,
+        adjustments: answer.adjustments,
         notes,
         total: answer.total,
         cells: numbers.into_iter().enumerate().filter_map(cell).collect(),
     }
+}
+
+/// The hours of an answer's range.
+fn windows(answer: &Answer, zone: &Zone) -> impl Iterator<Item = Window> {
+    let (from, to) = (EventTime::from_timestamp(answer.from), EventTime::from_timestamp(answer.to));
+    Grain::Hour.windows_over(from, to, zone)
 }
 
 /// From Monday, 00:00 on, what a clock shows when the window begins.
@@ -189,7 +202,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn windows(from: &str, hours: i64, zone: &Zone) -> Vec<Window> {
+    fn hours(from: &str, hours: i64, zone: &Zone) -> Vec<Window> {
         let from = EventTime::from_timestamp(from.parse().expect("valid"));
         Grain::Hour.windows_over(from, from.plus_micros(hours * 3_600_000_000), zone).collect()
     }
@@ -198,14 +211,14 @@ mod tests {
     fn a_clock_change_repeats_or_skips_an_hour() {
         let zone = Zone::parse("Europe/Berlin").expect("known");
         let count = |from: &str, hour: usize| {
-            windows(from, 168, &zone).iter().filter(|window| hour_of_week(window, &zone) == hour).count()
+            hours(from, 168, &zone).iter().filter(|window| hour_of_week(window, &zone) == hour).count()
         };
         let sunday_two = 6 * 24 + 2;
         // Weeks from Monday on: a usual one, one in which clocks go forward, one in which they go back.
         assert_eq!(count("2026-03-15T23:00:00Z", sunday_two), 1);
         assert_eq!(count("2026-03-22T23:00:00Z", sunday_two), 0);
         assert_eq!(count("2026-10-18T22:00:00Z", sunday_two), 2);
-        assert_eq!(hour_of_week(&windows("2026-03-15T23:00:00Z", 1, &zone)[0], &zone), 0);
+        assert_eq!(hour_of_week(&hours("2026-03-15T23:00:00Z", 1, &zone)[0], &zone), 0);
     }
 
     proptest! {

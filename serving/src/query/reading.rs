@@ -97,8 +97,8 @@ impl Evaluator {
         let batch = plan.windows_of(Layer::Batch);
         let days = plan.settled_days(batch.clone());
         let pieces: Vec<&Piece> = plan.pieces().iter().filter(|piece| piece.layer == Layer::Batch).collect();
-        let all_whole_days = pieces.iter().all(|piece| is_whole_days(piece, zone));
-        let is_all = all_whole_days && batch.len() == plan.len();
+        let is_whole: Vec<bool> = pieces.iter().map(|piece| is_whole_days(piece, days, zone)).collect();
+        let is_all = is_whole.iter().all(|whole| *whole) && batch.len() == plan.len();
         let starts: Vec<EventTime> = pieces.iter().map(|piece| piece.from).collect();
         let keys: BTreeSet<&Key> = cells.iter().map(|cell| &cell.key).collect();
         let mut unions = Unions::new();
@@ -112,9 +112,10 @@ impl Evaluator {
                     unions.insert((usize::try_from(bucket).ok(), name(key)), tally);
                 }
             }
-            let whole: Vec<SettledDay> =
-                days.iter().filter(|day| piece_of(day, &pieces, zone).is_some()).cloned().collect();
-            let buckets: Vec<i32> = whole.iter().filter_map(|day| piece_of(day, &pieces, zone)).collect();
+            let piece_of = |day: &SettledDay| piece_of(day, &pieces).filter(|index| is_whole[*index]);
+            let whole: Vec<SettledDay> = days.iter().filter(|day| piece_of(day).is_some()).cloned().collect();
+            let buckets = whole.iter().filter_map(|day| i32::try_from(piece_of(day)?).ok());
+            let buckets: Vec<i32> = buckets.collect();
             let mut exact: HashMap<(Option<usize>, Option<Key>), u64> = HashMap::new();
             for (bucket, key, count) in clickhouse.settled_distinct(selection, &whole, &buckets).await? {
                 exact.insert((usize::try_from(bucket).ok(), name(key)), count);
@@ -128,7 +129,7 @@ impl Evaluator {
             // Where nobody has an id there are cells and no users: that is an exact zero.
             let named: Vec<Option<Key>> =
                 if is_total { vec![None] } else { keys.iter().map(|key| Some((*key).clone())).collect() };
-            let sets = (0..pieces.len()).filter(|index| is_whole_days(pieces[*index], zone)).map(Some);
+            let sets = (0..pieces.len()).filter(|index| is_whole[*index]).map(Some);
             for set in sets.chain(is_all.then_some(None)) {
                 for key in &named {
                     let count = exact.get(&(set, key.clone())).copied().unwrap_or(0);
@@ -272,14 +273,17 @@ fn is_one_cell(selection: &Selection) -> bool {
         && (0..selection.rollup.dimensions().len()).all(|index| selection.by.contains(&index) || is_fixed(index))
 }
 
-fn is_whole_days(piece: &Piece, zone: &Zone) -> bool {
-    [piece.from, piece.to].into_iter().all(|at| zone.day_start(zone.day_of(at)) == at)
+/// Whether a piece is made of whole days, of those that were settled too: they may be of another zone.
+fn is_whole_days(piece: &Piece, days: &[SettledDay], zone: &Zone) -> bool {
+    let is_border = |at: EventTime| {
+        zone.day_start(zone.day_of(at)) == at && days.iter().all(|day| at <= day.start || day.end <= at)
+    };
+    is_border(piece.from) && is_border(piece.to)
 }
 
-/// The piece of whole days that a day belongs to.
-fn piece_of(day: &SettledDay, pieces: &[&Piece], zone: &Zone) -> Option<i32> {
-    let index = pieces.iter().position(|piece| piece.from <= day.start && day.end <= piece.to)?;
-    is_whole_days(pieces[index], zone).then(|| i32::try_from(index).ok()).flatten()
+/// The piece that a whole day belongs to.
+fn piece_of(day: &SettledDay, pieces: &[&Piece]) -> Option<usize> {
+    pieces.iter().position(|piece| piece.from <= day.start && day.end <= piece.to)
 }
 
 /// The newest of the windows that can have something in them.

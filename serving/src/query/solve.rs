@@ -140,8 +140,11 @@ impl Evaluator {
             return Ok(None);
         }
         solved.is_truncated = true;
-        if solved.selection.measure != Measure::Users {
-            return Ok(add_up(rest));
+        match solved.selection.measure {
+            Measure::Users => {}
+            // The values that are not listed have none of these numbers.
+            Measure::Top => return Ok(None),
+            _ => return Ok(add_up(rest)),
         }
         let named = solved.merged.groups.iter().map(|group| group.key.clone()).collect();
         let selection = solved.selection.other_than(named);
@@ -151,7 +154,7 @@ impl Evaluator {
             let Standing { redis_error, progress, .. } = self.standing_of(asked).await?;
             self.read(&selection, &solved.plan, asked.tenant, &progress, redis_error, &mut Vec::new()).await?
         };
-        let Merged { total, parts, mut groups } =
+        let Merged { total, parts, mut groups, .. } =
             merge(&solved.plan, counted).map_err(|error| merge_problem(&error))?;
         let points = groups.pop().map_or_else(BTreeMap::new, |group| group.points);
         Ok(Some(Group { key: Vec::new(), total, parts, points }))

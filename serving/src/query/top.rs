@@ -1,7 +1,7 @@
 //! The most frequent values of a property, in windows from five minutes on. Settled ones are counted exactly, of the
 //! others there are sketches; every count says how far it can be off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reckon_schemas::catalog::{Measure, Metric, Tenant};
 use reckon_schemas::cell::Rollup;
@@ -174,7 +174,7 @@ fn merged(
     let parts: Vec<u64> = occurred.chain(is_fresh.then(|| union.total())).collect();
     let total = Tally::Sum(parts.iter().copied().map(i128::from).sum());
     let parts = parts.into_iter().map(|part| Tally::Sum(part.into())).collect();
-    (Merged { total, parts, groups }, is_truncated)
+    (Merged { total, parts, groups, unplaced: BTreeSet::new() }, is_truncated)
 }
 
 fn frequency((at_least, at_most): Bounds) -> Tally {
@@ -214,7 +214,7 @@ mod tests {
             lake_version: 0,
         };
         let window = |hour: i64| Grain::Hour.window_at(EventTime(hour * HOUR), &Zone::UTC);
-        Plan::new(&[22, 23, 24].map(window), Settlements::new(vec![day], &Zone::UTC), None)
+        Plan::new(&[22, 23, 24].map(window), Settlements::new(vec![day]), None)
     }
 
     #[test]

@@ -13,9 +13,6 @@ use crate::merge;
 use crate::merge::plan::{Layer, Piece, Plan, Provenance};
 use crate::merge::tally::Tally;
 
-/// The most settlement runs that are named for one part of a range.
-const RUN_IDS_MAX: usize = 10;
-
 /// What the words of an answer are made of.
 pub(super) struct Context<'a> {
     pub(super) query: &'a Query,
@@ -58,7 +55,7 @@ pub(super) fn answer(context: &Context<'_>, other: Option<&merge::Group>) -> Ans
         stale: None,
         speed_lag_ms: progress.lag_ms(now),
         coverage: coverage(plan),
-        gaps: gaps(plan, progress.is_empty()).into_iter().chain(solved.beside.gaps.iter().cloned()).collect(),
+        gaps: all_gaps(solved),
         adjustments: solved.beside.adjustments.clone(),
         notes: solved.notes.clone(),
         truncated: solved.is_truncated,
@@ -171,24 +168,46 @@ pub(crate) fn coverage(plan: &Plan) -> Vec<Coverage> {
             layer: layer_name(piece.layer),
             state: piece.state,
             as_of: provenance.as_of,
-            run_ids: provenance.run_ids.iter().take(RUN_IDS_MAX).map(ToString::to_string).collect(),
+            run_ids: provenance.run_ids.iter().take(Coverage::RUN_IDS_MAX).map(ToString::to_string).collect(),
             lake_version: plan.lake_version().filter(|_| piece.layer == Layer::Lake),
         }
     });
     said.collect()
 }
 
-/// Windows of which the layer that is to answer has never said anything are not zero, they are unknown.
+/// Windows of which the layer that is to answer has never said anything are not zero, they are unknown; so are those that
+/// the settled days do not fit.
 pub(crate) fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
-    let gap = |missing: Option<(EventTime, EventTime)>, reason: &str| {
-        let (from, to) = missing?;
-        Some(Gap { from: from.to_timestamp(), to: to.to_timestamp(), reason: reason.to_owned() })
-    };
-    let of_speed = plan.span(plan.windows_of(Layer::Speed)).filter(|_| nothing_counted);
+    let missing = |layer, is_missing: bool| plan.span(plan.windows_of(layer)).filter(|_| is_missing);
     let uncounted = "not settled yet, and the speed layer has not counted anything yet";
     let unread = "the raw events of this time are not there: is `reckon raw` running?";
-    let gaps = [gap(of_speed, uncounted), gap(plan.raw_events_missing(), unread)];
-    gaps.into_iter().flatten().collect()
+    let unfit = "settled by days of another time zone, which begin and end at other hours: ask for windows of 1h";
+    let gaps = [
+        joined(missing(Layer::Speed, nothing_counted), uncounted),
+        joined(plan.raw_events_missing(), unread),
+        joined(plan.unknown(), unfit),
+    ];
+    gaps.concat()
+}
+
+/// These, what is beside the numbers, and what was counted by windows that are none of the plan's.
+fn all_gaps(solved: &Solved) -> Vec<Gap> {
+    let unplaced = solved.merged.unplaced.iter().filter_map(|start| solved.plan.around(*start));
+    let unplaced = joined(unplaced, "counted by days of another time zone: ask for windows of 1h");
+    [gaps(&solved.plan, solved.progress.is_empty()), solved.beside.gaps.clone(), unplaced].concat()
+}
+
+/// Spans, in their order, as gaps: those that meet are one.
+fn joined(spans: impl IntoIterator<Item = (EventTime, EventTime)>, reason: &str) -> Vec<Gap> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for (from, to) in spans {
+        let (from, to) = (from.to_timestamp(), to.to_timestamp());
+        match gaps.last_mut() {
+            Some(last) if from <= last.to => last.to = to,
+            _ => gaps.push(Gap { from, to, reason: reason.to_owned() }),
+        }
+    }
+    gaps
 }
 
 const fn layer_name(layer: Layer) -> LayerName {

@@ -52,7 +52,7 @@ use crate::server::Place;
         ("limit" = Option<usize>, Query, description = "The most groups to name, the largest; the others are answered as `other`"),
         ("page" = Option<usize>, Query, description = "Answer only so many windows, and say in `next` how to go on; see POST"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before, instead of `from` and `to`"),
-        ("compare" = Option<String>, Query, description = "`previous` for the range of the same length before this one, or how much earlier: `7d`, `1mo`, `1y`, `36h`. Days and months are those of the calendar in the tenant's zone"),
+        ("compare" = Option<String>, Query, description = "`previous` for the range of the same length before this one, or how much earlier: `7d`, `1mo`, `1y`, `36h`. Days and months are those of the calendar in the tenant's zone; the earlier range has to be made of whole windows"),
         ("exact" = Option<bool>, Query, description = "`true`: distinct users are counted from the lake's single events, exactly, over any range of up to a year"),
     ),
     responses(

@@ -187,8 +187,20 @@ pub(crate) async fn heat_map(
     State(app): State<App>,
     reader: Reader,
     Params(given): Params<Pairs>,
-) -> Result<Json<HeatMap>, Problem> {
-    Ok(Json(app.evaluator.heat_map(&given, &reader.0, Timestamp::now()).await?))
+) -> Result<Response, Problem> {
+    let map = app.evaluator.heat_map(&given, &reader.0, Timestamp::now()).await?;
+    let stale = map.stale;
+    let mut response = Json(map).into_response();
+    tell_if_stale(&mut response, stale);
+    Ok(response)
+}
+
+fn tell_if_stale(response: &mut Response, stale: Option<Stale>) {
+    if let Some(Stale { age_ms, reason }) = stale
+        && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
+    {
+        response.headers_mut().insert(STALE, value);
+    }
 }
 
 /// An answer in the form that was asked for.
@@ -201,14 +213,10 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     headers.insert(header::AGE, HeaderValue::from(answer.age_ms / 1000));
-    if let Some(Stale { age_ms, reason }) = answer.stale
-        && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
-    {
-        headers.insert(STALE, value);
-    }
     if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
         headers.insert(NEXT, next);
     }
+    tell_if_stale(&mut response, answer.stale);
     Ok(response)
 }
 

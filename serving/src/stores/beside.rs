@@ -9,7 +9,7 @@ use reckon_schemas::time::EventTime;
 use serde::Deserialize;
 
 use super::StoreError;
-use super::cells::{ADJUSTED, amount, pinned, selected};
+use super::cells::{ADJUSTED, Span, amount, pinned, selected};
 use super::clickhouse::{ClickHouse, broken};
 use super::settlements::day;
 use crate::merge::plan::SettledDay;
@@ -33,10 +33,12 @@ const UNSUMMED: &str = "
       AND (event = {event:String} OR {event:String} = '*') AND (day, run_id) IN {settled:Array(Tuple(Date32, String))}
     GROUP BY day HAVING max(mapContains(money, {unit:String})) = 0 ORDER BY day";
 
-/// How far the books are: every close, adjustment and reopening is an entry.
+/// How far the books are: every close, adjustment and reopening is an entry, and every day of a rollup that was filled.
 const BOOKS: &str = "
     SELECT toUInt64(count()) AS entries, toUInt64(countIf(action = 'adjusted')) AS adjusted,
-           toUnixTimestamp64Micro(max(at)) AS newest_us
+           toUnixTimestamp64Micro(max(at)) AS newest_us,
+           (SELECT (toUInt64(count()), toUnixTimestamp64Micro(max(filled_at)))
+            FROM backfills WHERE tenant = {tenant:String}) AS filled
     FROM periods WHERE tenant = {tenant:String}";
 
 /// Of every day and run that settled it, the newest filling of the rollup.
@@ -61,13 +63,15 @@ struct AdjustedRow {
     value: String,
 }
 
-/// How far a tenant's books are. Two are equal only if nothing was closed, adjusted or reopened in between.
+/// How far a tenant's books are. Two are equal only if nothing was closed, adjusted, reopened or filled in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Deserialize)]
 pub(crate) struct Books {
     entries: u64,
     /// Of these the postings of adjustments, each written after what it posts.
     adjusted: u64,
     newest_us: i64,
+    /// The rows of backfills, and the newest of them.
+    filled: (u64, i64),
 }
 
 impl Books {
@@ -107,13 +111,15 @@ impl ClickHouse {
         books.into_iter().next().ok_or_else(|| broken("a count without a row"))
     }
 
-    /// The adjustments in force that are posted on some days, or belong there.
+    /// The adjustments in force that are posted on some days, or happened in a range.
     pub(crate) async fn adjusted(
         &self,
         selection: &Selection,
+        (from, to): Span,
         (first, last): (Date, Date),
     ) -> Result<Vec<Adjusted>, StoreError> {
         let statement = selected(self.statement(ADJUSTED), selection);
+        let statement = statement.bind("from", from.0).bind("to", to.0);
         let statement = statement.bind("first", first.to_string()).bind("last", last.to_string());
         let is_sum = matches!(selection.measure, Measure::Money | Measure::Sum);
         let adjusted = |row: AdjustedRow| {
@@ -141,6 +147,6 @@ impl ClickHouse {
         days: &[SettledDay],
     ) -> Result<Vec<Date>, StoreError> {
         let statement = selected(self.statement(UNSUMMED), selection).bind("settled", pinned(days));
-        statement.rows::<i32>().await?.into_iter().map(day).collect()
+        Ok(statement.rows::<i32>().await?.into_iter().map(day).collect())
     }
 }

@@ -141,7 +141,8 @@ macro_rules! provisional {
 const PROVISIONAL_SUMS: &str = provisional!(concat!("toString(sum(", amount!(), "))"), "''");
 const PROVISIONAL_USERS: &str = provisional!("''", union!());
 
-/// Each adjusted event once, by the period that it belongs to and whether it is posted on the days or only belongs there.
+/// Each adjusted event once, by the period that it belongs to and whether it is posted on the days or only happened in the
+/// range.
 pub(super) const ADJUSTED: &str = concat!(
     "SELECT period, toUInt8(posted_day >= {first:Date32} AND posted_day <= {last:Date32}) AS posted,
             toUInt64(count()) AS events, toString(sum(",
@@ -149,7 +150,8 @@ pub(super) const ADJUSTED: &str = concat!(
     ")) AS value FROM adjustments WHERE",
     selected!(),
     " AND in_force AND ((posted_day >= {first:Date32} AND posted_day <= {last:Date32})
-                        OR (day >= {first:Date32} AND day <= {last:Date32}))
+                        OR (occurred_at >= fromUnixTimestamp64Micro({from:Int64})
+                            AND occurred_at < fromUnixTimestamp64Micro({to:Int64})))
      GROUP BY period, posted ORDER BY period, posted"
 );
 

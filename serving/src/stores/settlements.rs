@@ -36,7 +36,7 @@ impl ClickHouse {
     pub(crate) async fn settlements(&self, tenant: &Tenant) -> Result<Settlements, StoreError> {
         let rows = self.statement(CURRENT).bind("tenant", tenant.id.as_str()).rows::<SettlementRow>().await?;
         let days = rows.into_iter().map(settled_day).collect::<Result<Vec<_>, _>>()?;
-        Ok(Settlements::new(days, &tenant.time_zone))
+        Ok(Settlements::new(days))
     }
 }
 

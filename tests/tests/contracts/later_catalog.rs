@@ -163,14 +163,7 @@ impl Growing {
     fn add(&mut self) -> Result<()> {
         self.world.change_catalog(|tenant| {
             tenant.rollups.push("store".parse().expect("a rollup"));
-            tenant.metrics.push(Metric {
-                name: "store_numbers".to_owned(),
-                event: "purchase".to_owned(),
-                measure: Measure::Sum,
-                currency: None,
-                property: Some("store".to_owned()),
-                limit: None,
-            });
+            tenant.metrics.push(Metric::sum("store_numbers", "purchase", "store"));
         })
     }
 

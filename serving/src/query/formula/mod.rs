@@ -6,6 +6,7 @@
 
 mod compile;
 mod evaluate;
+mod united;
 mod units;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use num_rational::Ratio;
 use reckon_schemas::catalog::{Measure, Metric};
 use reckon_schemas::sums::Unit;
 
+pub(super) use self::evaluate::Combined;
 use super::filter::Filter;
 use crate::exact::{Estimate, Operation, OutOfRange, Style};
 use crate::problem::Problem;

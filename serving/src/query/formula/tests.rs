@@ -47,6 +47,7 @@ fn what_is_not_allowed_is_named_with_its_place() {
         ("sum(price * 2)", 5, "summed"),
         ("sum(money.USD) + sum(money.EUR)", 18, "currency"),
         ("sum(money.USD) - count(*)", 18, "money"),
+        ("sum(money.USD) + sum(USD)", 18, "money"),
         ("count(*) % 2", 1, "%"),
         ("count(*); drop table cells", 9, "\";\""),
         ("count(*) from cells", 10, "from"),
@@ -67,6 +68,19 @@ fn what_is_not_allowed_is_named_with_its_place() {
         assert_eq!((problem.status, problem.parameter), (400, Some("metric_text")), "{text}");
         assert!(problem.detail.contains(word), "{text}: {}", problem.detail);
         assert_eq!(problem.position, Some(position), "{text}: {}", problem.detail);
+    }
+}
+
+#[test]
+fn a_property_is_no_currency_and_no_events_whatever_its_name() {
+    for (text, unit) in [
+        ("sum(money.USD) / sum(USD)", "USD/USD"),
+        ("sum(USD) / sum(USD)", ""),
+        ("sum(events) / count(*)", "events/events"),
+        ("sum(events) + count(*)", ""),
+        ("2 / sum(USD) + 3 / sum(USD)", "1/USD"),
+    ] {
+        assert_eq!(parse(text).unit_name(), unit, "{text}");
     }
 }
 

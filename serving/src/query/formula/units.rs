@@ -9,6 +9,8 @@ use crate::exact::{Operation, Style};
 pub(super) struct UnitText {
     /// Empty for a plain number.
     name: String,
+    /// What tells it from others: a property may have the name of a currency.
+    identity: String,
     /// Whether a currency is part of it.
     is_money: bool,
     /// For sums of money the currency's decimals; `None` for what is divided or has no unit.
@@ -19,12 +21,12 @@ pub(super) struct UnitText {
 impl UnitText {
     /// A number without a unit.
     pub(super) fn plain() -> Self {
-        Self { name: String::new(), is_money: false, decimals: None, is_counted: false }
+        Self { name: String::new(), identity: String::new(), is_money: false, decimals: None, is_counted: false }
     }
 
     /// Events or users.
     pub(super) fn counted(name: &str) -> Self {
-        Self { name: name.to_owned(), is_money: false, decimals: None, is_counted: true }
+        Self { name: name.to_owned(), identity: name.to_owned(), is_counted: true, ..Self::plain() }
     }
 
     /// Sums of this unit.
@@ -32,11 +34,12 @@ impl UnitText {
         match unit {
             Unit::Currency(currency) => Self {
                 name: currency.code().to_owned(),
+                identity: format!("money.{}", currency.code()),
                 is_money: true,
                 decimals: Some(usize::from(currency.exponent())),
                 is_counted: false,
             },
-            Unit::Property(name) => Self { name: name.to_string(), ..Self::plain() },
+            Unit::Property(name) => Self { name: name.to_string(), identity: format!("{name:?}"), ..Self::plain() },
         }
     }
 
@@ -57,7 +60,7 @@ impl UnitText {
         let is_money = self.is_money || other.is_money;
         match operation {
             Operation::Add | Operation::Subtract => {
-                if self.name == other.name || other.is_plain() {
+                if self.identity == other.identity || other.is_plain() {
                     // A constant may have decimals, so the sum is no count any more.
                     return Some(Self { is_counted: self.is_counted && other.is_counted, ..self.clone() });
                 }
@@ -71,9 +74,10 @@ impl UnitText {
             Operation::Multiply if self.is_plain() => Some(other.scaled()),
             Operation::Multiply => Some(self.compound("*", other)),
             Operation::Divide if other.is_plain() => Some(self.scaled()),
-            Operation::Divide if self.name == other.name => Some(Self::plain()),
+            Operation::Divide if self.identity == other.identity => Some(Self::plain()),
             Operation::Divide if self.is_plain() => {
-                Some(Self { name: "1".to_owned(), ..self.clone() }.compound("/", other))
+                let one = || "1".to_owned();
+                Some(Self { name: one(), identity: one(), ..self.clone() }.compound("/", other))
             }
             Operation::Divide => Some(self.compound("/", other)),
         }
@@ -84,11 +88,9 @@ impl UnitText {
     }
 
     fn compound(&self, sign: &str, other: &Self) -> Self {
-        let part = |unit: &Self| match unit.name.contains(['*', '/']) {
-            true => format!("({})", unit.name),
-            false => unit.name.clone(),
-        };
-        let name = format!("{}{sign}{}", part(self), part(other));
-        Self { name, is_money: self.is_money || other.is_money, ..Self::plain() }
+        let part = |text: &str| if text.contains(['*', '/']) { format!("({text})") } else { text.to_owned() };
+        let joined = |left: &str, right: &str| format!("{}{sign}{}", part(left), part(right));
+        let (name, identity) = (joined(&self.name, &other.name), joined(&self.identity, &other.identity));
+        Self { name, identity, is_money: self.is_money || other.is_money, ..Self::plain() }
     }
 }
