@@ -154,6 +154,8 @@ fn said(asked: Asked<'_>, answer: &crate::answer::Answer, numbers: Vec<Option<Nu
         horizon: answer.horizon,
         watermark: answer.watermark,
         computed_at: answer.computed_at,
+        age_ms: answer.age_ms,
+        stale: answer.stale,
         speed_lag_ms: answer.speed_lag_ms,
         coverage: answer.coverage,
         gaps: answer.gaps,

@@ -189,8 +189,9 @@ pub(crate) async fn history(
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn heat_map(State(app): State<App>, reader: Reader, given: Pairs) -> Result<Response, Problem> {
-    let map = app.evaluator.heat_map(&pairs(given)?, &reader.0, Timestamp::now()).await?;
-    Ok(fresh(Json(map)))
+    let map = app.answers.heat_map(pairs(given)?, &reader.0).await?;
+    let (age_ms, stale) = (map.age_ms, map.stale);
+    Ok(aged(fresh(Json(map)), age_ms, stale))
 }
 
 /// An answer in the form that was asked for.
@@ -202,16 +203,22 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    headers.insert(header::AGE, HeaderValue::from(answer.age_ms / 1000));
-    if let Some(Stale { age_ms, reason }) = answer.stale
+    if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
+        headers.insert(NEXT, next);
+    }
+    Ok(aged(response, answer.age_ms, answer.stale))
+}
+
+/// Says in the headers how old an answer is, and why if it is older than it should be.
+pub(super) fn aged(mut response: Response, age_ms: i64, stale: Option<Stale>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
+    if let Some(Stale { age_ms, reason }) = stale
         && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
     {
         headers.insert(STALE, value);
     }
-    if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
-        headers.insert(NEXT, next);
-    }
-    Ok(response)
+    response
 }
 
 /// The body as questions.

@@ -132,8 +132,7 @@ pub(crate) async fn rejected(
 ) -> Result<Json<Page<Rejected>>, Problem> {
     let PagingSince { limit, after, since } = read(paging)?;
     let (limit, after) = (limit_of(limit)?, behind(after, since)?);
-    let rejected = app.evaluator.lake().rejected(reader.0.id.as_str(), &after, limit).await;
-    Ok(Json(page(rejected.map_err(|error| store_problem(&error))?, limit)))
+    Ok(Json(page(app.evaluator.rejected(&reader.0, &after, limit).await?, limit)))
 }
 
 fn read<T>(parameters: Parameters<T>) -> Result<T, Problem> {
