@@ -1,8 +1,10 @@
 //! What the collector answers is what is in the log.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use reckon_schemas::access::{NewKey, Scope};
 use reckon_schemas::event::{Event, Rejected, Source};
 use reckon_tests::log::read_topic;
 use reckon_tests::{Stack, World};
@@ -157,5 +159,73 @@ async fn segments_libraries_are_understood() -> Result<()> {
     let fields = rejects.iter().map(|reject| Ok(Rejected::decode(&reject.payload)?.rejection.field));
     assert_eq!(fields.collect::<Result<Vec<_>>>()?, ["properties.revenue", "type"]);
     assert!(rejects.iter().all(|reject| !String::from_utf8_lossy(&reject.payload).contains(&world.write_key)));
+    Ok(())
+}
+
+/// Twenty items for a door, in the words of the door, and their ids.
+fn batch(world: &World, door: &str, key: &str, name: &str) -> (reqwest::RequestBuilder, Vec<String>) {
+    let ids: Vec<String> = (0..20).map(|number| format!("{name}-{number}")).collect();
+    let at = "2026-01-31T23:59:59Z";
+    let all = |item: &dyn Fn(&String) -> Value| ids.iter().map(item).collect::<Vec<_>>();
+    let post = |path: &str| world.http.post(url(world, path));
+    let request = match door {
+        "native" => post("/v1/events").bearer_auth(key).json(&all(&|id| item(id))),
+        "segment" => {
+            let items = all(
+                &|id| json!({ "type": "track", "event": "purchase", "messageId": id, "userId": "u", "timestamp": at }),
+            );
+            post("/v1/batch").basic_auth(key, Some("")).json(&json!({ "batch": items }))
+        }
+        _ => {
+            let items = all(
+                &|id| json!({ "specversion": "1.0", "id": id, "source": "/meter", "type": "purchase", "subject": "u", "time": at, "data": {} }),
+            );
+            let body = Value::from(items).to_string();
+            post("/v1/cloudevents")
+                .bearer_auth(key)
+                .header("content-type", "application/cloudevents-batch+json")
+                .body(body)
+        }
+    };
+    (request, ids)
+}
+
+#[tokio::test]
+async fn a_tenant_that_sends_too_much_is_told_to_come_back_at_every_door() -> Result<()> {
+    let tuning = "[collect]\nevents_per_request_max = 20\n";
+    let world = World::with_neighbours(&Stack::shared()?, tuning, &["b"])?;
+    let neighbour = NewKey::from_random(rand::random(), vec![Scope::Write]);
+    let mut catalog = (*world.catalog).clone();
+    // A bucket holds one request of the largest size; the next one has to wait for 20 s.
+    catalog.tenants[0].events_per_second_max = Some(1);
+    catalog.tenants[1].keys.push(neighbour.entry.clone());
+    std::fs::write(world.config().with_file_name("catalog.toml"), toml::to_string(&catalog)?)?;
+    let _collector = world.start_collector().await?;
+    let mut answered = BTreeSet::new();
+    let (full, ids) = batch(&world, "native", &world.write_key, "first");
+    assert_eq!(full.send().await?.status(), StatusCode::ACCEPTED);
+    answered.extend(ids);
+    for door in ["native", "segment", "cloudevents"] {
+        let (request, _) = batch(&world, door, &world.write_key, door);
+        let refused = request.send().await?;
+        let wait = refused.headers().get("retry-after").context("Retry-After")?.to_str()?.parse::<u64>()?;
+        assert!((1..=20).contains(&wait), "{door}: {wait} s");
+        assert_eq!(problem(refused).await?.0, StatusCode::TOO_MANY_REQUESTS, "{door}");
+        // Nobody else notices, however much they send.
+        for round in 0..3 {
+            let (request, ids) = batch(&world, door, &neighbour.key, &format!("theirs-{door}-{round}"));
+            let taken = request.send().await?;
+            assert!(taken.status().is_success(), "{door}: {} {}", taken.status(), taken.text().await?);
+            answered.extend(ids);
+        }
+    }
+    // What was answered is there, and nothing else.
+    let logged = read_topic(&world.kafka.brokers, &world.kafka.topics.events).await?;
+    let ids = logged.iter().map(|logged| Ok(Event::decode(&logged.payload)?.id.to_string()));
+    let ids: Vec<String> = ids.collect::<Result<_>>()?;
+    assert_eq!(ids.len(), answered.len());
+    // A CloudEvent is known by its source, too.
+    let is_answered = |id: &String| answered.contains(id) || answered.iter().any(|known| id.ends_with(known.as_str()));
+    assert!(ids.iter().all(is_answered), "{ids:?}");
     Ok(())
 }
