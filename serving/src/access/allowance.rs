@@ -129,6 +129,11 @@ impl Allowance {
         self.limits.with(self.quotas.borrow().get(&self.tenant))
     }
 
+    /// How many events it may send to a collector in a second, if that is not what the catalog says.
+    pub(crate) fn events_per_second_max(&self) -> Option<u32> {
+        self.quotas.borrow().get(&self.tenant)?.events_per_second_max
+    }
+
     /// How many live connections there are.
     pub(crate) fn live_clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
