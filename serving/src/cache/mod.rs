@@ -127,7 +127,11 @@ impl Answers {
         pairs: Vec<(String, String)>,
         tenant: &Arc<Tenant>,
     ) -> Result<HeatMap, Problem> {
-        let query = self.evaluator.resolved(&Query::parse(&pairs)?, tenant).into_owned();
+        // What cannot be asked is told by whoever would answer it.
+        let Ok(query) = Query::parse(&pairs) else {
+            return Box::pin(self.evaluator.heat_map(&pairs, tenant, Timestamp::now())).await;
+        };
+        let query = self.evaluator.resolved(&query, tenant).into_owned();
         let key = self.key(None, &Question { query, compared: None }, tenant).with("heat map");
         let (evaluator, tenant) = (self.evaluator.clone(), tenant.clone());
         let compute = || async move { Box::pin(evaluator.heat_map(&pairs, &tenant, Timestamp::now())).await };
