@@ -72,11 +72,12 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     kafka: settings.kafka.clone(),
                     catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     keys: accounts.keys(),
+                    event_rates: accounts.event_rates(),
                     tuning: settings.collect.clone(),
                 };
                 let listener = bind(settings.listen.collect, "listen.collect")?;
                 running.collect = listener.local_addr().ok();
-                // The collector knows keys, not where they come from.
+                // The collector knows keys and rates, not where they come from.
                 let stop = shutdown.clone();
                 tokio::spawn(async move { accounts.follow(stop).await });
                 running.spawn(*part, async move { Ok(collect::run(config, listener, shutdown).await?) });

@@ -52,6 +52,9 @@ pub(crate) struct QuotaArguments {
     /// Rows that its questions may make the stores read in a minute; as configured for all if absent.
     #[arg(long)]
     rows_per_minute: Option<u64>,
+    /// Events to a collector per second; as the catalog says if absent.
+    #[arg(long)]
+    events_per_second: Option<u32>,
 }
 
 /// Makes a member.
@@ -69,13 +72,14 @@ pub(crate) async fn user(settings: &Settings, arguments: UserArguments) -> Resul
 
 /// Bounds a tenant.
 pub(crate) async fn quota(settings: &Settings, arguments: QuotaArguments) -> Result<(), Exit> {
-    let QuotaArguments { tenant, queries_per_second, live_clients, rows_per_minute } = arguments;
+    let QuotaArguments { tenant, queries_per_second, live_clients, rows_per_minute, events_per_second } = arguments;
     settings.read_catalog()?.require(&tenant)?;
     let accounts = accounts::open(settings).map_err(ConfigError::from)?;
     let quota = Quota {
         queries_per_second_max: queries_per_second,
         live_clients_max: live_clients,
         rows_per_minute_max: rows_per_minute,
+        events_per_second_max: events_per_second,
     };
     accounts.prepare().await.map_err(exit)?;
     accounts.set_quota(&tenant, quota, &Actor::Operator).await.map_err(exit)?;

@@ -126,6 +126,9 @@ impl AccessKey {
     }
 }
 
+/// How many events single tenants may send in a second, where that is not what the catalog says.
+pub type EventRates = HashMap<TenantId, u32>;
+
 /// Keys that are made and revoked while the system runs, by prefix. The catalog has the others.
 ///
 /// It is handed out as a whole whenever it changes, so that whoever checks keys needs nothing but this.

@@ -5,6 +5,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::answer::{Adjustment, Coverage, Gap, Number, Stale};
+use crate::cache::newest::Aging;
+
+/// What a map takes in memory, in bytes; a guess.
+const MAP_BYTES: u32 = 50_000;
 
 /// One metric by hour of the day and day of the week.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -34,7 +38,9 @@ pub(crate) struct HeatMap {
     /// When this was computed.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) computed_at: Timestamp,
-    /// Set if provisional numbers are older than they should be.
+    /// How long before it was sent this was computed, in milliseconds.
+    pub(crate) age_ms: i64,
+    /// Set if provisional numbers are older than they should be, or all of them are older than they would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stale: Option<Stale>,
     /// How long ago everything that the log had received by then was counted, in milliseconds: of the partition that is
@@ -67,4 +73,21 @@ pub(crate) struct HeatCell {
     pub(crate) hours: usize,
     /// All of them together; null if the range has none.
     pub(crate) number: Option<Number>,
+}
+
+impl Aging for HeatMap {
+    fn computed_at(&self) -> Timestamp {
+        self.computed_at
+    }
+
+    fn bytes(&self) -> u32 {
+        MAP_BYTES
+    }
+
+    fn age(&mut self, age_ms: i64, stale: Option<Stale>) {
+        // What is not known to be less.
+        self.speed_lag_ms = self.speed_lag_ms.map(|lag_ms| lag_ms.saturating_add(age_ms - self.age_ms));
+        self.age_ms = age_ms;
+        self.stale = stale.or(self.stale);
+    }
 }

@@ -107,8 +107,12 @@ pub enum Error {
 /// [`Error`].
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let tuning = Arc::new(config.tuning);
-    let bounds =
-        Bounds { rows_max: tuning.rows_max, query_timeout: tuning.query_timeout, redis_timeout: tuning.redis_timeout };
+    let bounds = Bounds {
+        rows_max: tuning.rows_max,
+        result_bytes_max: tuning.result_bytes_max,
+        query_timeout: tuning.query_timeout,
+        redis_timeout: tuning.redis_timeout,
+    };
     let stores = Stores::new(&config.clickhouse, &config.redis, config.kafka.topics.events, bounds)
         .map_err(|error| Error::RedisUrl(error.to_string()))?;
     let limits = lake::Limits {
@@ -125,6 +129,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         rows_per_minute_max: tuning.rows_per_minute_max,
         // However much one tenant asks for, there is room for another.
         evaluations_max: (tuning.evaluations_max / 2).max(1),
+        event_evaluations_max: (tuning.events_evaluations_max / 2).max(1),
+        waiting_max: tuning.waiting_max,
     };
     let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
     let evaluator =

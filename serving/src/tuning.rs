@@ -21,19 +21,26 @@ pub struct Tuning {
     pub points_max: usize,
     /// The most rows that one read from ClickHouse may return.
     pub rows_max: u64,
+    /// The most bytes that one read from ClickHouse may return: rows about users carry sketches of up to 12 KB.
+    pub result_bytes_max: u64,
     /// How many of the newest provisional windows are also looked up in Redis, which is fresher than ClickHouse.
     pub fresh_windows_max: usize,
     /// The most cells that are looked up in Redis for one answer.
     pub fresh_cells_max: usize,
-    /// The most queries that are answered at the same time; others wait within their time limit.
+    /// The most queries that are answered at the same time; others wait within their time limit. A tenant has at most half
+    /// of them.
     pub evaluations_max: usize,
+    /// The most questions of a tenant that wait for one of its places, for each of the two kinds; the next ones are told
+    /// to come back, and so are those that have waited for half of their time limit.
+    pub waiting_max: usize,
     /// The time limit of one query, waiting included.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
     /// The time limit of one request to Redis, after which the answer is made without it.
     #[serde(with = "humantime_serde")]
     pub redis_timeout: Duration,
-    /// The most questions that read single events at the same time, on this node; others wait within their time limit.
+    /// The most questions that read single events at the same time, on this node; others wait within their time limit. A
+    /// tenant has at most half of them, and one at least.
     pub events_evaluations_max: usize,
     /// The most raw events that ClickHouse reads for one question.
     pub raw_rows_max: u64,
@@ -102,7 +109,7 @@ pub struct Tuning {
     pub cors_origins: Vec<String>,
     /// The most live clients per tenant.
     pub live_clients_max: usize,
-    /// The most rows that a tenant's questions may make ClickHouse read in a minute; beyond it the next ones wait.
+    /// The most rows that a tenant's questions may make the stores read in a minute; beyond it the next ones wait.
     pub rows_per_minute_max: u64,
     /// The most different live queries per tenant; clients that ask the same share one.
     pub live_queries_max: usize,
@@ -134,9 +141,11 @@ impl Default for Tuning {
             groups_max: 100,
             points_max: 100_000,
             rows_max: 1_000_000,
+            result_bytes_max: 256 << 20,
             fresh_windows_max: 240,
             fresh_cells_max: 20_000,
             evaluations_max: 8,
+            waiting_max: 128,
             query_timeout: Duration::from_secs(10),
             redis_timeout: Duration::from_secs(1),
             events_evaluations_max: 2,

@@ -22,7 +22,7 @@ mod unread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reckon_schemas::access::KeyBook;
+use reckon_schemas::access::{EventRates, KeyBook};
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::Kafka;
 use tokio::net::TcpListener;
@@ -36,6 +36,7 @@ use self::credentials::Doors;
 use self::enrich::Enricher;
 use self::intake::Intake;
 use self::producer::EventLog;
+use self::quota::Quotas;
 
 /// How long requests that are under way at shutdown may take to end; with [`FLUSH_TIME_MAX`] the whole bound.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
@@ -50,6 +51,8 @@ pub struct Config {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Keys that are made and revoked while the collector runs; who sends them knows where they are kept.
     pub keys: watch::Receiver<Arc<KeyBook>>,
+    /// What single tenants may send, if it is not what the catalog says; likewise.
+    pub event_rates: watch::Receiver<Arc<EventRates>>,
     /// The section `collect` of the configuration.
     pub tuning: Tuning,
 }
@@ -74,12 +77,15 @@ pub enum Error {
 /// # Errors
 /// [`Error::Configuration`] if a value cannot be used; it is returned before the first connection.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let Config { kafka, catalog, keys, tuning } = config;
+    let Config { kafka, catalog, keys, event_rates, tuning } = config;
     let enricher = Enricher::open(&tuning)?;
     let origins = routes::allowed_origins(&tuning.cors_origins)?;
     let log = Arc::new(EventLog::open(&kafka, &tuning)?);
     let watch = tokio::spawn(log.clone().watch(tuning.probe_interval, shutdown.clone()));
-    let intake = Arc::new(Intake::new(Doors { catalog, book: keys }, log.clone(), enricher, tuning.clone()));
+    let quotas =
+        Quotas::new(catalog.clone(), event_rates, tuning.events_per_request_max.max(segment::BATCH_EVENTS_MAX));
+    let doors = Doors { catalog, book: keys };
+    let intake = Arc::new(Intake::new(doors, quotas, log.clone(), enricher, tuning.clone()));
     server::serve(listener, routes::router(intake, origins), &tuning, shutdown).await;
     watch.abort();
     log.flush(FLUSH_TIME_MAX).await;

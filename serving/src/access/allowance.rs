@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 use reckon_schemas::ids::TenantId;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::places::Places;
 use crate::accounts::Quota;
 use crate::problem::Problem;
 
@@ -25,8 +26,12 @@ pub(crate) struct Limits {
     pub(crate) live_clients_max: usize,
     /// Rows that its questions may make the stores read in a minute.
     pub(crate) rows_per_minute_max: u64,
-    /// Questions that are answered at the same time.
+    /// Questions that are answered at the same time from rollups.
     pub(crate) evaluations_max: usize,
+    /// Questions that are answered at the same time from single events.
+    pub(crate) event_evaluations_max: usize,
+    /// Questions of either kind that wait for that.
+    pub(crate) waiting_max: usize,
 }
 
 type Quotas = watch::Receiver<Arc<HashMap<TenantId, Quota>>>;
@@ -39,13 +44,24 @@ pub(super) struct Allowances {
     tenants: Mutex<HashMap<TenantId, Arc<Allowance>>>,
 }
 
-/// What one tenant may use, and has used.
+/// What one tenant may use, and has used. There is one for each tenant, whatever becomes of its quota: what was used
+/// stays used, and who works on this account since before a change is bound by what holds now.
 pub(crate) struct Allowance {
+    tenant: TenantId,
+    /// Without a quota.
     limits: Limits,
-    queries: DefaultDirectRateLimiter,
+    quotas: Quotas,
+    queries: Mutex<Rate>,
     clients: Arc<AtomicUsize>,
     rows: Mutex<Rows>,
-    evaluations: Arc<Semaphore>,
+    evaluations: Places,
+    event_evaluations: Places,
+}
+
+/// A bucket of requests, and the rate that it is for.
+struct Rate {
+    per_second: NonZeroU32,
+    limiter: Arc<DefaultDirectRateLimiter>,
 }
 
 /// Rows that were read, less those that the time since then has paid for.
@@ -64,13 +80,11 @@ impl Allowances {
     }
 
     pub(super) fn of(&self, tenant: &TenantId) -> Arc<Allowance> {
-        let limits = self.limits.with(self.quotas.borrow().get(tenant));
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tenants.get(tenant);
-        if let Some(known) = known.filter(|known| known.limits == limits) {
+        if let Some(known) = tenants.get(tenant) {
             return known.clone();
         }
-        let new = Arc::new(Allowance::new(limits, known.map(Arc::as_ref)));
+        let new = Arc::new(Allowance::new(tenant.clone(), self.limits, self.quotas.clone()));
         tenants.insert(tenant.clone(), new.clone());
         new
     }
@@ -89,26 +103,35 @@ impl Limits {
     }
 }
 
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+        Self { per_second, limiter: Arc::new(RateLimiter::direct(governor::Quota::per_second(per_second))) }
+    }
+}
+
 impl Allowance {
-    /// With other bounds than before, what was used stays used.
-    fn new(limits: Limits, before: Option<&Self>) -> Self {
-        let per_second = NonZeroU32::new(limits.queries_per_second_max).unwrap_or(NonZeroU32::MIN);
-        let rows = before.map_or(Rows { owed: 0, at: Instant::now() }, |before| *before.lock());
+    fn new(tenant: TenantId, limits: Limits, quotas: Quotas) -> Self {
         Self {
+            tenant,
             limits,
-            queries: RateLimiter::direct(governor::Quota::per_second(per_second)),
-            clients: before.map(|before| before.clients.clone()).unwrap_or_default(),
-            rows: Mutex::new(rows),
-            evaluations: before.map_or_else(
-                || Arc::new(Semaphore::new(limits.evaluations_max.max(1))),
-                |before| before.evaluations.clone(),
-            ),
+            quotas,
+            queries: Mutex::new(Rate::new(limits.queries_per_second_max)),
+            clients: Arc::default(),
+            rows: Mutex::new(Rows { owed: 0, at: Instant::now() }),
+            evaluations: Places::new(limits.evaluations_max, limits.waiting_max),
+            event_evaluations: Places::new(limits.event_evaluations_max, limits.waiting_max),
         }
     }
 
-    /// The bounds.
+    /// The bounds as they are now.
     pub(crate) fn limits(&self) -> Limits {
-        self.limits
+        self.limits.with(self.quotas.borrow().get(&self.tenant))
+    }
+
+    /// How many events it may send to a collector in a second, if that is not what the catalog says.
+    pub(crate) fn events_per_second_max(&self) -> Option<u32> {
+        self.quotas.borrow().get(&self.tenant)?.events_per_second_max
     }
 
     /// How many live connections there are.
@@ -118,12 +141,13 @@ impl Allowance {
 
     /// How many rows of the minute's allowance are used.
     pub(crate) fn rows_used(&self) -> u64 {
-        self.lock().at(Instant::now(), self.limits.rows_per_minute_max).owed
+        let max = self.limits().rows_per_minute_max;
+        self.lock().at(Instant::now(), max).owed
     }
 
-    /// The tenant's places among the questions that are being answered.
-    pub(crate) fn evaluations(&self) -> Arc<Semaphore> {
-        self.evaluations.clone()
+    /// The tenant's places among the questions that are being answered, from single events or from rollups.
+    pub(crate) fn places(&self, reads_events: bool) -> &Places {
+        if reads_events { &self.event_evaluations } else { &self.evaluations }
     }
 
     /// Counts requests.
@@ -132,10 +156,10 @@ impl Allowance {
     /// 429 with the time to come back; 422 if there are more than in any second there may be.
     pub(crate) fn take_queries(&self, queries: usize) -> Result<(), Problem> {
         let Some(queries) = u32::try_from(queries).ok().and_then(NonZeroU32::new) else { return Ok(()) };
-        match self.queries.check_n(queries) {
+        let max = self.limits().queries_per_second_max;
+        match self.limiter(max).check_n(queries) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(exceeded)) => {
-                let max = self.limits.queries_per_second_max;
                 let detail = format!("more than {max} requests per second of this tenant");
                 Err(Problem::too_many_requests(detail, exceeded.wait_time_from(DefaultClock::default().now())))
             }
@@ -145,12 +169,21 @@ impl Allowance {
         }
     }
 
+    /// The bucket for this rate. A full one if the rate is another than before.
+    fn limiter(&self, per_second: u32) -> Arc<DefaultDirectRateLimiter> {
+        let mut known = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.per_second.get() != per_second.max(1) {
+            *known = Rate::new(per_second);
+        }
+        known.limiter.clone()
+    }
+
     /// A place for a live connection.
     ///
     /// # Errors
     /// 429 if all are taken.
     pub(crate) fn take_place(&self, come_back: Duration) -> Result<Place, Problem> {
-        let max = self.limits.live_clients_max;
+        let max = self.limits().live_clients_max;
         let taken =
             self.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < max).then_some(taken + 1));
         match taken {
@@ -168,7 +201,7 @@ impl Allowance {
     /// # Errors
     /// 429 with the time to come back.
     pub(crate) fn may_read(&self) -> Result<(), Problem> {
-        let max = self.limits.rows_per_minute_max;
+        let max = self.limits().rows_per_minute_max;
         let rows = self.lock().at(Instant::now(), max);
         if rows.owed < max.max(1) {
             return Ok(());
@@ -180,7 +213,7 @@ impl Allowance {
 
     /// Counts rows that were read.
     pub(crate) fn charge(&self, rows: u64) {
-        let max = self.limits.rows_per_minute_max;
+        let max = self.limits().rows_per_minute_max;
         let mut owed = self.lock();
         *owed = owed.at(Instant::now(), max);
         // More than a minute's worth beyond the bound is forgiven: nobody waits longer than that.
@@ -212,12 +245,22 @@ impl Drop for Place {
 pub(super) mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { queries_per_second_max: 1, live_clients_max: 2, rows_per_minute_max: 600, evaluations_max: 1 };
+    const LIMITS: Limits = Limits {
+        queries_per_second_max: 1,
+        live_clients_max: 2,
+        rows_per_minute_max: 600,
+        evaluations_max: 1,
+        event_evaluations_max: 1,
+        waiting_max: 1,
+    };
+
+    fn tenant() -> TenantId {
+        "acme".parse().expect("valid")
+    }
 
     /// With narrow bounds.
     pub(in crate::access) fn allowance() -> Arc<Allowance> {
-        Arc::new(Allowance::new(LIMITS, None))
+        Arc::new(Allowance::new(tenant(), LIMITS, watch::channel(Arc::default()).1))
     }
 
     #[test]
@@ -232,24 +275,36 @@ pub(super) mod tests {
 
     #[test]
     fn who_has_read_too_much_waits() {
-        let allowance = Allowance::new(LIMITS, None);
+        let allowance = allowance();
         assert!(allowance.may_read().is_ok());
         allowance.charge(599);
         assert!(allowance.may_read().is_ok());
         allowance.charge(10_000);
         let problem = allowance.may_read().expect_err("too much");
         assert_eq!((problem.status, problem.retry_after_s), (429, Some(60)));
-        // Other bounds do not wipe the slate.
-        let wider = Allowance::new(Limits { rows_per_minute_max: 601, ..LIMITS }, Some(&allowance));
-        assert!(wider.may_read().is_err());
+    }
+
+    #[test]
+    fn another_quota_is_no_other_account() {
+        let (sender, quotas) = watch::channel(Arc::default());
+        let allowances = Allowances::new(LIMITS, quotas);
+        let since_before = allowances.of(&tenant());
+        since_before.charge(599);
+        let quota = Quota { rows_per_minute_max: Some(700), queries_per_second_max: Some(2), ..Quota::default() };
+        sender.send_replace(Arc::new([(tenant(), quota)].into()));
+        assert_eq!((since_before.limits().rows_per_minute_max, since_before.rows_used()), (700, 599));
+        assert!(since_before.may_read().is_ok());
+        since_before.charge(200);
+        // Neither wiped the slate, nor is there another one.
+        assert!(allowances.of(&tenant()).may_read().is_err());
+        assert!(allowances.of(&tenant()).take_queries(2).is_ok(), "as many as there may be now");
     }
 
     #[test]
     fn places_are_given_back_also_under_new_bounds() {
         let (sender, quotas) = watch::channel(Arc::default());
         let allowances = Allowances::new(LIMITS, quotas);
-        let tenant: TenantId = "acme".parse().expect("valid");
-        let wait = Duration::from_secs(5);
+        let (tenant, wait) = (tenant(), Duration::from_secs(5));
         let first = allowances.of(&tenant).take_place(wait).expect("free");
         let _second = allowances.of(&tenant).take_place(wait).expect("free");
         assert_eq!(allowances.of(&tenant).take_place(wait).map(|_| ()).map_err(|problem| problem.status), Err(429));

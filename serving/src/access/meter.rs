@@ -3,6 +3,7 @@
 //! ([`on_account_of`]).
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -38,15 +39,15 @@ pub(crate) fn payer() -> Option<Arc<Allowance>> {
     PAYER.try_with(|payer| payer.get().cloned()).ok().flatten()
 }
 
-/// Takes this tenant's share of the node: waits while the tenant has as many questions under way as it may have, which
-/// is fewer than the node answers at a time. Outside of a request nothing is shared.
+/// Takes this tenant's share of the node: waits, at most for so long, while the tenant has as many questions of this kind
+/// under way as it may have, which is fewer than the node answers at a time. Outside of a request nothing is shared.
 ///
 /// # Errors
-/// 429 if the tenant's questions have made the stores read more than they may.
-pub(crate) async fn share() -> Result<Option<OwnedSemaphorePermit>, Problem> {
-    let Ok(Some(allowance)) = PAYER.try_with(|payer| payer.get().cloned()) else { return Ok(None) };
+/// 429 if the tenant's questions have made the stores read more than they may, or too many of them wait.
+pub(crate) async fn share(reads_events: bool, wait_max: Duration) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    let Some(allowance) = payer() else { return Ok(None) };
     allowance.may_read()?;
-    Ok(allowance.evaluations().acquire_owned().await.ok())
+    allowance.places(reads_events).take(wait_max).await.map(Some)
 }
 
 /// Counts rows that a store has read for this task.
@@ -60,10 +61,10 @@ pub(crate) fn charge(rows: u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::allowance::tests::allowance;
     use super::*;
+
+    const WAIT: Duration = Duration::from_millis(100);
 
     #[tokio::test]
     async fn what_is_read_is_put_on_the_account_of_who_asked() {
@@ -72,21 +73,23 @@ mod tests {
         charge(100);
         assert_eq!((one.rows_used(), other.rows_used()), (7, 0));
         on_account_of(one.clone(), async { charge(10_000) }).await;
-        let refused = on_account_of(one, share()).await.map(|_| ()).map_err(|problem| problem.status);
+        let refused = on_account_of(one, share(false, WAIT)).await.map(|_| ()).map_err(|problem| problem.status);
         assert_eq!(refused, Err(429));
-        assert!(on_account_of(other, share()).await.is_ok());
+        assert!(on_account_of(other, share(true, WAIT)).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_tenant_waits_for_itself_only() {
         let (one, other) = (allowance(), allowance());
-        let share_of = async |who: &Arc<Allowance>| {
-            tokio::time::timeout(Duration::from_millis(100), on_account_of(who.clone(), share())).await
+        let share_of = async |who: &Arc<Allowance>, reads_events| {
+            let shared = on_account_of(who.clone(), share(reads_events, WAIT)).await;
+            shared.map_err(|problem| problem.status)
         };
-        let taken = share_of(&one).await.expect("free").expect("not in debt");
-        assert!(share_of(&one).await.is_err(), "its only place is taken");
-        assert!(share_of(&other).await.is_ok());
+        let taken = share_of(&one, true).await.expect("free");
+        assert_eq!(share_of(&one, true).await.map(drop), Err(429), "its only place for such questions is taken");
+        assert!(share_of(&one, false).await.is_ok(), "others are answered beside it");
+        assert!(share_of(&other, true).await.is_ok());
         drop(taken);
-        assert!(share_of(&one).await.is_ok());
+        assert!(share_of(&one, true).await.is_ok());
     }
 }

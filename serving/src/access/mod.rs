@@ -6,6 +6,7 @@
 mod allowance;
 pub(crate) mod cookie;
 pub(crate) mod meter;
+mod places;
 pub(crate) mod watcher;
 
 use std::collections::HashMap;
@@ -275,8 +276,14 @@ mod tests {
             Tenant { keys: vec![read.entry, write.entry], ..Tenant::new("acme".parse().expect("valid"), Zone::UTC) };
         let nowhere = Tuning { url: Some("sqlite:///nowhere/accounts.db".to_owned()), ..Tuning::default() };
         let accounts = Accounts::open(nowhere).expect("not used");
-        let limits =
-            Limits { queries_per_second_max: 2, live_clients_max: 1, rows_per_minute_max: 1, evaluations_max: 1 };
+        let limits = Limits {
+            queries_per_second_max: 2,
+            live_clients_max: 1,
+            rows_per_minute_max: 1,
+            evaluations_max: 1,
+            event_evaluations_max: 1,
+            waiting_max: 1,
+        };
         let access = Access::new(watch::channel(Arc::new(Catalog { tenants: vec![tenant] })).1, accounts, limits);
         let ask = async |authorization: Option<&str>| {
             let mut request = Request::get("/");

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reckon_schemas::ids::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Accounts, Error, micros};
+use super::{Accounts, Error, Quota, micros};
 
 /// How often what has expired is removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
@@ -90,8 +91,11 @@ impl Accounts {
                 let book = Arc::new(self.read_keys().await?);
                 let quotas = Arc::new(self.read_quotas().await?);
                 let metrics = Arc::new(self.read_copies().await?);
+                let rate = |(tenant, quota): (&TenantId, &Quota)| Some((tenant.clone(), quota.events_per_second_max?));
+                let event_rates = Arc::new(quotas.iter().filter_map(rate).collect());
                 self.book.send_if_modified(|known| replace(known, book));
                 self.quotas.send_if_modified(|known| replace(known, quotas));
+                self.event_rates.send_if_modified(|known| replace(known, event_rates));
                 self.metrics.send_if_modified(|known| replace(known, metrics));
                 *copied = Some(revision);
                 Ok(())

@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use reckon_schemas::access::{KeyBook, Scope};
+use reckon_schemas::access::{EventRates, KeyBook, Scope};
 use reckon_schemas::ids::TenantId;
 use tokio::sync::{Mutex, watch};
 
@@ -42,6 +42,7 @@ pub struct Accounts {
     tuning: Arc<Tuning>,
     book: watch::Sender<Arc<KeyBook>>,
     quotas: watch::Sender<Arc<HashMap<TenantId, Quota>>>,
+    event_rates: watch::Sender<Arc<EventRates>>,
     metrics: watch::Sender<Arc<documents::Copies>>,
     /// What the OpenID provider says about itself.
     provider: oidc::Provider,
@@ -83,9 +84,10 @@ impl Accounts {
     /// [`Error::Url`].
     pub fn open(tuning: Tuning) -> Result<Self, Error> {
         let store = Store::open(&tuning)?;
-        let (book, quotas, metrics) = Default::default();
+        let (book, quotas, event_rates, metrics) = Default::default();
         let provider = oidc::Provider::default();
-        Ok(Self { store, tuning: Arc::new(tuning), book, quotas, metrics, provider, copied: Arc::default() })
+        let (tuning, copied) = (Arc::new(tuning), Arc::default());
+        Ok(Self { store, tuning, book, quotas, event_rates, metrics, provider, copied })
     }
 
     /// Makes the tables that are missing.
@@ -100,6 +102,12 @@ impl Accounts {
     #[must_use]
     pub fn keys(&self) -> watch::Receiver<Arc<KeyBook>> {
         self.book.subscribe()
+    }
+
+    /// How many events single tenants may send, likewise.
+    #[must_use]
+    pub fn event_rates(&self) -> watch::Receiver<Arc<EventRates>> {
+        self.event_rates.subscribe()
     }
 
     pub(crate) fn quotas(&self) -> watch::Receiver<Arc<HashMap<TenantId, Quota>>> {

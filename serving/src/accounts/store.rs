@@ -16,6 +16,7 @@ use super::{Error, Tuning};
 
 const ACCOUNTS: &str = include_str!("../../migrations/0001_accounts.sql");
 const ALERTS: &str = include_str!("../../migrations/0010_alerts.sql");
+const EVENT_RATES: &str = include_str!("../../migrations/0011_event_rates.sql");
 const KEPT_SQLITE: &str = include_str!("../../migrations/0002_audit_is_kept.sqlite.sql");
 const KEPT_POSTGRES: &str = include_str!("../../migrations/0002_audit_is_kept.postgres.sql");
 
@@ -68,7 +69,12 @@ impl Store {
             Kind::Sqlite(_) => KEPT_SQLITE,
             Kind::Postgres => KEPT_POSTGRES,
         };
-        let steps = [(1, "accounts", ACCOUNTS), (2, "the audit log is kept", kept), (10, "alerts", ALERTS)];
+        let steps = [
+            (1, "accounts", ACCOUNTS),
+            (2, "the audit log is kept", kept),
+            (10, "alerts", ALERTS),
+            (11, "event rates", EVENT_RATES),
+        ];
         let steps = steps.map(|(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });

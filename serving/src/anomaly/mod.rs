@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use self::baseline::{Baseline, HourOfWeek};
-use crate::answer::{Answer, Group, Number, Value};
+use crate::answer::{Answer, Group, Number, Stale, Value};
 
 /// What was judged.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -26,6 +26,16 @@ pub(crate) struct Judged {
     pub(crate) deviations: f64,
     /// At most so many weeks before are compared with.
     pub(crate) weeks: u32,
+    /// When the numbers were computed.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) computed_at: Timestamp,
+    /// How long before they were sent that was, in milliseconds.
+    pub(crate) age_ms: i64,
+    /// Set if provisional numbers are older than they should be, or all of them are older than they would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stale: Option<Stale>,
+    /// How long ago the partition that is the longest behind reported its progress, in milliseconds.
+    pub(crate) speed_lag_ms: Option<i64>,
     /// What else there is to know.
     pub(crate) notes: Vec<String>,
     /// One group without dimensions if none were asked for.
@@ -96,6 +106,10 @@ pub(crate) fn judge(answer: &Answer, zone: &Zone, judgement: Judgement) -> Judge
         time_zone: answer.time_zone.clone(),
         deviations: judgement.deviations,
         weeks: judgement.weeks,
+        computed_at: answer.computed_at,
+        age_ms: answer.age_ms,
+        stale: answer.stale,
+        speed_lag_ms: answer.speed_lag_ms,
         notes: answer.notes.clone(),
         groups: answer.groups.iter().map(group).collect(),
     }

@@ -3,9 +3,11 @@
 //! An answer is given again only to the same question of the same tenant, over the same range, settled by the same runs
 //! ([`entry::Meaning`]); how long depends on how much of it can still move. It always says how old it is. There are two
 //! places: this node's memory, and Redis, which all nodes share ([`shared`]); without Redis each node is on its own.
+//! Heat maps and funnels are kept for a moment by each node ([`newest`]).
 
 pub(crate) mod entry;
 pub(crate) mod flights;
+pub(crate) mod newest;
 pub(crate) mod remembered;
 pub(crate) mod shared;
 
@@ -19,11 +21,16 @@ use reckon_schemas::time::EventTime;
 
 use self::entry::{Entry, Key, Meaning};
 use self::flights::Flights;
+use self::newest::Newest;
 use self::shared::{Lease, Looked, Shared};
 use crate::answer::{Answer, Group, GroupDelta};
+use crate::funnel::answer::FunnelAnswer;
+use crate::funnel::question::FunnelQuestion;
+use crate::heat::HeatMap;
 use crate::problem::Problem;
 use crate::query::params::Query;
 use crate::query::question::Question;
+use crate::query::range::Range;
 use crate::query::{Evaluator, Standing};
 use crate::telemetry::{Outcome, answered};
 use crate::tuning::Tuning;
@@ -44,6 +51,8 @@ pub(crate) struct Answers {
     kept: moka::sync::Cache<Key, Arc<Entry>>,
     flights: Flights<Key, Arc<Entry>>,
     shared: Shared,
+    maps: Newest<HeatMap>,
+    funnels: Newest<FunnelAnswer>,
     tuning: Arc<Tuning>,
 }
 
@@ -55,7 +64,8 @@ impl Answers {
             .time_to_live(tuning.last_good_max)
             .build();
         let shared = Shared::new(evaluator.stores().redis.clone(), &tuning);
-        Self { evaluator, kept, flights: Flights::default(), shared, tuning }
+        let (maps, funnels) = (Newest::new(tuning.clone()), Newest::new(tuning.clone()));
+        Self { evaluator, kept, flights: Flights::default(), shared, maps, funnels, tuning }
     }
 
     /// Answers a question of a tenant. While ClickHouse is away this is the last good answer, which says so.
@@ -68,10 +78,25 @@ impl Answers {
         tenant: &Arc<Tenant>,
         now: Timestamp,
     ) -> Result<Answer, Problem> {
+        self.answer_over(None, question, tenant, now).await
+    }
+
+    /// The same for a question that somebody else has put instants into, who means `range` by them, such as `the last day`:
+    /// a moment later it has other instants and is the same question.
+    ///
+    /// # Errors
+    /// As for [`Self::answer`].
+    pub(crate) async fn answer_over(
+        &self,
+        range: Option<&str>,
+        question: &Question,
+        tenant: &Arc<Tenant>,
+        now: Timestamp,
+    ) -> Result<Answer, Problem> {
         // By what it computes, not by a name that may mean something else tomorrow.
         let query = self.evaluator.resolved(&question.query, tenant).into_owned();
         let question = &Question { query, compared: question.compared.clone() };
-        let key = Key::of(question, tenant, &self.tuning);
+        let key = self.key(range, question, tenant);
         let last = self.kept.get(&key);
         let current = Box::pin(self.current(&key, question, tenant, now));
         let current = match &last {
@@ -99,6 +124,45 @@ impl Answers {
             return Err(Problem::not_answerable("by", detail));
         }
         Ok(query)
+    }
+
+    fn key(&self, range: Option<&str>, question: &Question, tenant: &Tenant) -> Key {
+        let Some(range) = range else { return Key::of(question, tenant, &self.tuning) };
+        let query = Query { range: Range::default(), ..question.query.clone() };
+        let unbounded = Key::of(&Question { query, compared: question.compared.clone() }, tenant, &self.tuning);
+        unbounded.with(range)
+    }
+
+    /// A heat map, which this node keeps for a moment.
+    ///
+    /// # Errors
+    /// The question cannot be answered, or there is no last good answer.
+    pub(crate) async fn heat_map(
+        &self,
+        pairs: Vec<(String, String)>,
+        tenant: &Arc<Tenant>,
+    ) -> Result<HeatMap, Problem> {
+        // What cannot be asked is told by whoever would answer it.
+        let Ok(query) = Query::parse(&pairs) else {
+            return Box::pin(self.evaluator.heat_map(&pairs, tenant, Timestamp::now())).await;
+        };
+        let query = self.evaluator.resolved(&query, tenant).into_owned();
+        let key = self.key(None, &Question { query, compared: None }, tenant).with("heat map");
+        let (evaluator, tenant) = (self.evaluator.clone(), tenant.clone());
+        let compute = || async move { Box::pin(evaluator.heat_map(&pairs, &tenant, Timestamp::now())).await };
+        self.maps.get(&key, compute).await
+    }
+
+    /// A funnel, which this node keeps for a moment.
+    ///
+    /// # Errors
+    /// The question cannot be answered, or there is no last good answer.
+    pub(crate) async fn funnel(&self, question: FunnelQuestion, tenant: &Arc<Tenant>) -> Result<FunnelAnswer, Problem> {
+        let text = format!("{} {:?} {question:?}", self.tuning.groups_max, tenant.time_zone);
+        let key = Key { tenant: tenant.id.to_string(), hash: entry::hash(text.as_bytes()) };
+        let (evaluator, tenant) = (self.evaluator.clone(), tenant.clone());
+        let compute = || async move { Box::pin(evaluator.funnel(question, &tenant, Timestamp::now())).await };
+        self.funnels.get(&key, compute).await
     }
 
     /// A new answer for those who watch, or the last good one while ClickHouse is away.
@@ -140,8 +204,7 @@ impl Answers {
         now: Timestamp,
     ) -> Result<Answer, Problem> {
         let Some((from, to)) = self.range(question, tenant, now) else {
-            answered(Outcome::Passed);
-            return self.evaluator.ask(question, tenant, now).await;
+            return self.passed(key, question, tenant).await;
         };
         let standing = self.evaluator.standing(tenant).await?;
         // What it is compared with lies before it.
@@ -168,6 +231,23 @@ impl Answers {
                 return Ok(self.said(&entry, &standing));
             }
         }
+    }
+
+    /// A new answer, which is good for this moment only: after that it is the last good one.
+    async fn passed(&self, key: &Key, question: &Question, tenant: &Arc<Tenant>) -> Result<Answer, Problem> {
+        let begin = || {
+            let (answers, key, question, tenant) = (self.clone(), key.clone(), question.clone(), tenant.clone());
+            async move {
+                let answer = Box::pin(answers.evaluator.ask(&question, &tenant, Timestamp::now())).await?;
+                let meaning = Meaning { from: EventTime(0), to: EventTime(0), settled: String::new() };
+                let entry = Arc::new(Entry { meaning, until_ms: 0, answer });
+                answers.kept.insert(key, Arc::clone(&entry));
+                Ok(entry)
+            }
+        };
+        let (entry, is_mine) = self.flights.join(key, begin).await;
+        answered(if is_mine { Outcome::Passed } else { Outcome::Coalesced });
+        Ok(entry?.answer.clone())
     }
 
     /// The range of the question now; `None` if its answer is not kept, or if there is none.
@@ -263,6 +343,13 @@ impl Answers {
         answer.speed_lag_ms = standing.progress.lag_ms(now);
         answer.mark_if_behind(self.tuning.speed_lag_max);
         answer
+    }
+}
+
+impl Key {
+    /// The name of something else that is made of the same question.
+    fn with(self, what: &str) -> Self {
+        Self { hash: entry::hash(format!("{} {what}", self.hash).as_bytes()), ..self }
     }
 }
 

@@ -10,9 +10,14 @@ use utoipa::ToSchema;
 
 use super::Reached;
 use super::question::Funnel;
-use crate::answer::{Coverage, Gap, Method, Number, Value};
+use crate::answer::{Coverage, Gap, Method, Number, Stale, Value};
+use crate::cache::newest::Aging;
 use crate::merge::plan::{Plan, Provenance};
 use crate::query::wording;
+
+/// What an answer takes in memory beside its steps, and each of them, in bytes; a guess.
+const ANSWER_BYTES: usize = 2_000;
+const STEP_BYTES: usize = 300;
 
 /// The answer to a funnel.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -35,6 +40,11 @@ pub(crate) struct FunnelAnswer {
     /// When this answer was computed.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) computed_at: Timestamp,
+    /// How long before it was sent this answer was computed, in milliseconds.
+    pub(crate) age_ms: i64,
+    /// Set if it is older than it would be, because a store is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stale: Option<Stale>,
     /// Where the range was read: in `raw` events or in the `lake`.
     pub(crate) coverage: Vec<Coverage>,
     /// Parts of the range that nobody has events of; a missing number there is not a zero.
@@ -76,6 +86,22 @@ pub(crate) struct FunnelStepAnswer {
     pub(crate) drop_off: u64,
 }
 
+impl Aging for FunnelAnswer {
+    fn computed_at(&self) -> Timestamp {
+        self.computed_at
+    }
+
+    fn bytes(&self) -> u32 {
+        let numbers = (self.segments.len() + 2) * self.steps.len();
+        u32::try_from(ANSWER_BYTES + numbers * STEP_BYTES).unwrap_or(u32::MAX)
+    }
+
+    fn age(&mut self, age_ms: i64, stale: Option<Stale>) {
+        self.age_ms = age_ms;
+        self.stale = stale;
+    }
+}
+
 /// What an answer says beside its numbers.
 pub(crate) struct Context<'a> {
     pub(crate) tenant: &'a Tenant,
@@ -109,6 +135,8 @@ pub(crate) fn answer(context: Context<'_>, funnel: &Funnel, reached: Reached) ->
         within_s: funnel.within_s,
         horizon: plan.horizon().map(EventTime::to_timestamp),
         computed_at: now,
+        age_ms: 0,
+        stale: None,
         coverage: wording::coverage(plan),
         gaps: wording::gaps(plan, false),
         notes,

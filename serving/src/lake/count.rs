@@ -1,11 +1,12 @@
 //! What is counted of the lake's events for one question.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Not;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::when;
 use datafusion::prelude::{Expr, cast, ident, lit};
 use reckon_schemas::catalog::{Measure, Metric};
@@ -15,12 +16,16 @@ use reckon_schemas::window::Window;
 
 use super::events::{passes, value_of};
 use super::pinned::{PinnedLake, for_each_batch, integer, integers};
+use super::users::{Users, Visit};
 use super::{broken, failed};
 use crate::merge::plan::{Layer, Plan};
 use crate::merge::tally::Tally;
 use crate::merge::{Cell, Counted, Key};
 use crate::query::selection::Selection;
 use crate::stores::StoreError;
+
+/// What a number of an answer takes beside the texts of its key, in bytes; a guess on the high side.
+const NUMBER_BYTES: usize = 250;
 
 /// A question to a version of the lake: equal ones have equal answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +58,9 @@ impl Asked {
 impl PinnedLake {
     /// Counts. At most so many numbers.
     pub(super) async fn count(&self, asked: &Asked, numbers_max: u64) -> Result<Counted, StoreError> {
+        let reservation = self.reserve("a question's numbers");
         let (Some(first), Some(last)) = (asked.windows.first(), asked.windows.last()) else {
-            return Ok(Counting::new(asked).finish());
+            return Counting::new(asked.clone()).finish(reservation).await;
         };
         let selection = &asked.selection;
         let dimension = |index: &usize| selection.rollup.dimensions()[*index].as_str();
@@ -63,8 +69,7 @@ impl PinnedLake {
         columns.extend(selection.by.iter().enumerate().map(|(n, index)| value_of(dimension(index)).alias(key_name(n))));
         columns.extend(amount(selection).map_err(|error| failed(&error))?);
         let events = self.events(asked.tenant(), first.start..last.end, condition, columns)?;
-        let mut counting = Counting::new(asked);
-        let reservation = self.reserve("a question's numbers");
+        let mut counting = Counting::new(asked.clone());
         for_each_batch(events, |batch| {
             counting.take(batch)?;
             if counting.sums.len() as u64 > numbers_max {
@@ -73,7 +78,7 @@ impl PinnedLake {
             reservation.try_resize(counting.bytes()).map_err(|error| failed(&error))
         })
         .await?;
-        Ok(counting.finish())
+        counting.finish(reservation).await
     }
 }
 
@@ -110,18 +115,18 @@ fn key_name(position: usize) -> String {
     format!("key_{position}")
 }
 
-struct Counting<'a> {
-    asked: &'a Asked,
+struct Counting {
+    asked: Asked,
     numbers: HashMap<String, u32>,
     keys: Vec<Key>,
     key_bytes: usize,
     /// By group and window. Users are in `visits`, and here is a zero.
     sums: HashMap<(u32, u32), i128>,
-    visits: HashSet<(u32, u32, u128)>,
+    visits: HashSet<Visit>,
 }
 
-impl<'a> Counting<'a> {
-    fn new(asked: &'a Asked) -> Self {
+impl Counting {
+    fn new(asked: Asked) -> Self {
         let (numbers, keys, sums, visits) = Default::default();
         Self { asked, numbers, keys, key_bytes: 0, sums, visits }
     }
@@ -150,7 +155,7 @@ impl<'a> Counting<'a> {
                 Amount::Sum(amount) => {
                     *sum = sum.checked_add(amount.into()).ok_or_else(|| broken("a sum left 128 bits"))?;
                 }
-                Amount::User(Some(user)) => drop(self.visits.insert((group, window, user))),
+                Amount::User(Some(user)) => drop(self.visits.insert((user, group, window))),
                 Amount::User(None) => {}
             }
         }
@@ -168,46 +173,58 @@ impl<'a> Counting<'a> {
         number
     }
 
-    fn finish(self) -> Counted {
-        let is_users = self.asked.selection.measure == Measure::Users;
-        let visits: Vec<(u32, u32, u128)> = self.visits.into_iter().collect();
-        let users = distinct(&visits, |group, window| (group, window));
-        let cells = self.sums.iter().map(|(place, sum)| Cell {
-            window_start: self.asked.windows[place.1 as usize].start,
-            key: self.keys[place.0 as usize].clone(),
-            tally: if is_users { Tally::exact_users(users.get(place).copied().unwrap_or(0)) } else { Tally::Sum(*sum) },
+    /// What the numbers and the sorted visits take beside what is there already.
+    fn bytes_to_finish(&self) -> usize {
+        // A number has its key's texts with it, and users are also counted by group and piece.
+        let key_bytes = self.key_bytes / self.keys.len().max(1);
+        let users = if self.is_users() { 2 } else { 1 };
+        self.sums.len() * users * (NUMBER_BYTES + key_bytes) + self.visits.len() * size_of::<Visit>()
+    }
+
+    fn is_users(&self) -> bool {
+        self.asked.selection.measure == Measure::Users
+    }
+
+    /// On a thread that may take its time, within the memory that is reserved: many users are many seconds of sorting,
+    /// and nobody else waits for that.
+    async fn finish(self, reservation: MemoryReservation) -> Result<Counted, StoreError> {
+        let bytes = self.bytes() + self.bytes_to_finish();
+        reservation.try_resize(bytes).map_err(|error| failed(&error))?;
+        let counted = tokio::task::spawn_blocking(move || {
+            let counted = self.counted();
+            drop(reservation);
+            counted
+        });
+        counted.await.map_err(|error| broken(error.to_string()))
+    }
+
+    fn counted(self) -> Counted {
+        let is_users = self.is_users();
+        let Self { asked, keys, sums, visits, .. } = self;
+        let visits: Vec<Visit> = visits.into_iter().collect();
+        let users = Users::of(visits, &asked.pieces);
+        let cells = sums.iter().map(|(place, sum)| Cell {
+            window_start: asked.windows[place.1 as usize].start,
+            key: keys[place.0 as usize].clone(),
+            tally: match is_users {
+                true => Tally::exact_users(users.by_place.get(place).copied().unwrap_or(0)),
+                false => Tally::Sum(*sum),
+            },
         });
         let cells = cells.collect();
         let mut unions = HashMap::new();
         if is_users {
-            let piece = |window: u32| self.asked.pieces.partition_point(|first| *first <= window as usize) - 1;
-            let key = |group: u32| self.keys[group as usize].clone();
-            let whole = distinct(&visits, |_, _| ());
-            let by_group = distinct(&visits, |group, _| group);
-            let by_piece = distinct(&visits, |_, window| piece(window));
-            let by_both = distinct(&visits, |group, window| (group, piece(window)));
+            let key = |group: u32| keys[group as usize].clone();
             let mut unite = |piece, key, count| drop(unions.insert((piece, key), Tally::exact_users(count)));
-            unite(None, None, whole.get(&()).copied().unwrap_or(0));
-            by_group.into_iter().for_each(|(group, count)| unite(None, Some(key(group)), count));
-            for piece in 0..self.asked.pieces.len() {
-                unite(Some(piece), None, by_piece.get(&piece).copied().unwrap_or(0));
-            }
-            by_both.into_iter().for_each(|((group, piece), count)| unite(Some(piece), Some(key(group)), count));
+            unite(None, None, users.all);
+            users.by_group.into_iter().for_each(|(group, count)| unite(None, Some(key(group)), count));
+            users.by_piece.into_iter().enumerate().for_each(|(piece, count)| unite(Some(piece), None, count));
+            let of_pieces = users.by_group_and_piece.into_iter();
+            of_pieces.for_each(|((group, piece), count)| unite(Some(piece), Some(key(group)), count));
         }
         let zero = if is_users { Tally::exact_users(0) } else { Tally::Sum(0) };
         Counted { layers: vec![(Layer::Lake, cells)], unions, zero }
     }
-}
-
-/// How many different users there are of each set of groups and windows.
-fn distinct<K: Ord>(visits: &[(u32, u32, u128)], set: impl Fn(u32, u32) -> K) -> BTreeMap<K, u64> {
-    let mut members: Vec<(K, u128)> =
-        visits.iter().map(|(group, window, user)| (set(*group, *window), *user)).collect();
-    members.sort_unstable();
-    members.dedup();
-    let mut counts = BTreeMap::new();
-    members.into_iter().for_each(|(set, _)| *counts.entry(set).or_default() += 1);
-    counts
 }
 
 enum Amount {
@@ -256,17 +273,52 @@ pub(super) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool};
+    use reckon_schemas::cell::Rollup;
+    use reckon_schemas::time::EventTime;
+    use reckon_schemas::window::Grain;
+
     use super::*;
 
-    #[test]
-    fn a_user_of_many_windows_is_one_user_of_their_union() {
-        let visits = [(0, 0, 7), (0, 1, 7), (1, 1, 7), (0, 1, 8)];
-        assert_eq!(distinct(&visits, |_, _| ()), BTreeMap::from([((), 2)]));
-        assert_eq!(distinct(&visits, |group, _| group), BTreeMap::from([(0, 2), (1, 1)]));
-        assert_eq!(
-            distinct(&visits, |group, window| (group, window)),
-            BTreeMap::from([((0, 0), 1), ((0, 1), 2), ((1, 1), 1)])
-        );
-        assert!(distinct(&[], |group, _| group).is_empty());
+    fn counting(visits: u32) -> Counting {
+        let selection = Selection {
+            tenant: "acme".parse().expect("valid"),
+            event: "view".to_owned(),
+            measure: Measure::Users,
+            unit: None,
+            rollup: Rollup::new::<String>([]).expect("valid"),
+            grain: Grain::Day,
+            by: Vec::new(),
+            filters: Vec::new(),
+            except: Vec::new(),
+            except_by: Vec::new(),
+        };
+        let window = Window { grain: Grain::Day, start: EventTime(0), end: EventTime(86_400_000_000) };
+        let asked = Asked { selection, version: 1, windows: vec![window], pieces: vec![0] };
+        let mut counting = Counting::new(asked);
+        let group = counting.group("", &[]);
+        counting.sums.insert((group, 0), 0);
+        counting.visits = (0..visits).map(|user| (u128::from(user.reverse_bits()), group, 0)).collect();
+        counting
+    }
+
+    fn reserved(bytes: usize) -> MemoryReservation {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(bytes));
+        MemoryConsumer::new("test").register(&pool)
+    }
+
+    #[tokio::test]
+    async fn users_are_told_apart_beside_the_runtime_and_within_the_memory() {
+        let many = counting(1_000_000);
+        // The visits fit, and not once more.
+        let refused = counting(1_000_000).finish(reserved(many.bytes())).await;
+        assert!(matches!(refused, Err(StoreError::OverLimit { .. })), "{refused:?}");
+        let late = tokio::time::timeout(Duration::from_millis(1), many.finish(reserved(1 << 30))).await;
+        assert!(late.is_err(), "who asked does not have to wait for it");
+        let counted = counting(1_000).finish(reserved(1 << 20)).await.expect("fits");
+        assert_eq!(counted.unions[&(None, None)], Tally::exact_users(1_000));
     }
 }

@@ -8,6 +8,7 @@ mod funnel;
 mod pinned;
 mod rejected;
 mod s3;
+mod users;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

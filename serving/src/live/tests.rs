@@ -35,14 +35,22 @@ fn hub() -> Hub {
         password: None,
     };
     let redis = stores::Redis { url: "redis://127.0.0.1:9/".to_owned() };
-    let bounds = Bounds { rows_max: 1, query_timeout: Duration::from_secs(1), redis_timeout: Duration::from_secs(1) };
+    let (query_timeout, redis_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+    let bounds = Bounds { rows_max: 1, result_bytes_max: 1 << 20, query_timeout, redis_timeout };
     let stores = Stores::new(&clickhouse, &redis, "events".to_owned(), bounds).expect("addresses");
     let limits = lake::Limits { rows_max: 1, memory_bytes: 1 << 20, numbers_max: 1, cache_numbers: 1 };
     let lake = Lake::new(stores::Lake::at("file:///nowhere"), limits).expect("an engine");
     let url = Some("sqlite:///nowhere/accounts.db".to_owned());
     let accounts = Accounts::open(accounts::Tuning { url, ..accounts::Tuning::default() }).expect("not used");
     let evaluator = Evaluator::new(stores, lake, Duration::ZERO, accounts.metrics(), tuning.clone());
-    let limits = Limits { queries_per_second_max: 1, live_clients_max: 1, rows_per_minute_max: 1, evaluations_max: 1 };
+    let limits = Limits {
+        queries_per_second_max: 1,
+        live_clients_max: 1,
+        rows_per_minute_max: 1,
+        evaluations_max: 1,
+        event_evaluations_max: 1,
+        waiting_max: 1,
+    };
     let catalog = Arc::new(Catalog { tenants: vec![] });
     let access = Arc::new(Access::new(watch::channel(catalog).1, accounts, limits));
     Hub::new(Answers::new(evaluator, tuning.clone()), access, tuning, CancellationToken::new())

@@ -18,6 +18,7 @@ use crate::lake::{self, PinnedLake};
 use crate::merge::plan::{Events, LakeState, Plan, Settlements};
 use crate::merge::{Counted, Merged, merge};
 use crate::problem::Problem;
+use crate::records::{Cursor, Rejected};
 use crate::stores::StoreError;
 use crate::stores::clickhouse::Limits;
 use crate::stores::progress::SpeedProgress;
@@ -49,6 +50,20 @@ impl Evaluator {
                 reads(&Query { filters, formula: None, ..query.clone() }, &aggregate.metric())
             }),
         }
+    }
+
+    /// A page of what the collector refused: one more item than `limit`, if there are so many.
+    ///
+    /// # Errors
+    /// The lake is away, or the page is too large; 429 if the tenant reads too much.
+    pub(crate) async fn rejected(
+        &self,
+        tenant: &Tenant,
+        after: &Cursor,
+        limit: u32,
+    ) -> Result<Vec<(Cursor, Rejected)>, Problem> {
+        let read = Box::pin(self.lake.rejected(tenant.id.as_str(), after, limit));
+        self.within_limits(true, async { read.await.map_err(|error| store_problem(&error)) }).await
     }
 
     pub(super) async fn solve_events(&self, asked: Asked<'_>, metric: &Metric) -> Result<Solved, Problem> {
@@ -191,7 +206,6 @@ impl Evaluator {
 
     /// Counts what a plan asks of the events.
     pub(super) async fn count_events(&self, selection: &Selection, plan: &Plan) -> Result<Counted, Problem> {
-        let _slot = self.event_slot().await?;
         let of_lake = async {
             let Some(version) = plan.lake_version() else { return Ok(None) };
             let lake = self.lake.at(Some(version)).await.map_err(Arc::new)?;

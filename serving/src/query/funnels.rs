@@ -7,17 +7,17 @@ use reckon_schemas::time::EventTime;
 use reckon_schemas::window::{Grain, Window};
 
 use super::events::micros;
-use super::{Evaluator, store_problem, too_slow};
+use super::{Evaluator, store_problem};
 use crate::funnel::answer::{self, Context, FunnelAnswer};
 use crate::funnel::question::{Funnel, FunnelQuestion};
 use crate::merge::plan::{Events, Plan};
 use crate::problem::Problem;
 
 impl Evaluator {
-    /// Answers a funnel of a tenant, within the time limit.
+    /// Answers a funnel of a tenant, within the limits of questions that read single events.
     ///
     /// # Errors
-    /// The question is none, or is too much; the store that has the range is away.
+    /// The question is none, or is too much; the store that has the range is away; 429 if the tenant reads too much.
     pub(crate) async fn funnel(
         &self,
         question: FunnelQuestion,
@@ -29,13 +29,10 @@ impl Evaluator {
             let days = self.tuning.lake_range_max.as_secs() / 86_400;
             return Err(Problem::not_answerable("from", format!("a funnel is counted over at most {days} days")));
         }
-        let limit = self.tuning.events_timeout;
-        let answered = tokio::time::timeout(limit, Box::pin(self.walk(&funnel, tenant, now))).await;
-        answered.unwrap_or_else(|_| Err(too_slow(limit)))
+        self.within_limits(true, Box::pin(self.walk(&funnel, tenant, now))).await
     }
 
     async fn walk(&self, funnel: &Funnel, tenant: &Tenant, now: Timestamp) -> Result<FunnelAnswer, Problem> {
-        let _slot = self.event_slot().await?;
         let standing = self.standing(tenant).await?;
         let settlements = standing.settlements.clone();
         let raw_from = self.raw_from(EventTime::from_timestamp(now));

@@ -160,6 +160,7 @@ fn said(asked: Asked<'_>, answer: Answer, numbers: Vec<Option<Number>>) -> HeatM
         horizon: answer.horizon,
         watermark: answer.watermark,
         computed_at: answer.computed_at,
+        age_ms: answer.age_ms,
         stale: answer.stale,
         speed_lag_ms: answer.speed_lag_ms,
         coverage: answer.coverage,

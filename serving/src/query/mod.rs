@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use reckon_schemas::catalog::Tenant;
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::time::EventTime;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore};
 
 use self::params::{Bounds, Query};
 use self::question::Question;
@@ -139,11 +139,6 @@ impl Evaluator {
         &self.stores
     }
 
-    /// The events that the archive has.
-    pub(crate) fn lake(&self) -> &Lake {
-        &self.lake
-    }
-
     /// Answers a question of a tenant, within the time limit.
     ///
     /// # Errors
@@ -175,7 +170,8 @@ impl Evaluator {
         answer
     }
 
-    /// Within the time limit, and in a place for it. Questions that read single events take their places as they read.
+    /// Within the time limit, and in a place for it: one of the tenant's, then one of the node's. Questions that read single
+    /// events have places of their own.
     async fn within_limits<T>(
         &self,
         reads_events: bool,
@@ -183,11 +179,10 @@ impl Evaluator {
     ) -> Result<T, Problem> {
         let limit = if reads_events { self.tuning.events_timeout } else { self.tuning.query_timeout };
         let answered = async {
-            let _share = meter::share().await?;
-            let _slot = match reads_events {
-                true => None,
-                false => Some(self.slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?),
-            };
+            // Who has waited for half of the time would hardly be answered in the rest of it.
+            let _share = meter::share(reads_events, limit / 2).await?;
+            let slots = if reads_events { &self.event_slots } else { &self.slots };
+            let _slot = slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))?;
             answered.await
         };
         let answered = tokio::time::timeout(limit, answered).await;
@@ -210,11 +205,6 @@ impl Evaluator {
         let mut solved = self.solve(asked, metric).await?;
         let other = self.cut(asked, &mut solved, kept).await?;
         solved.say(asked, other.as_ref(), self.tuning.points_max)
-    }
-
-    /// A place for reading single events.
-    async fn event_slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.event_slots.acquire().await.map_err(|_| Problem::unavailable("shutting down"))
     }
 
     /// What is settled and what is counted at the moment of a question.

@@ -27,4 +27,12 @@ impl Evaluator {
             None => Cow::Borrowed(query),
         }
     }
+    /// The names of the metrics that people of this tenant saved.
+    pub(crate) fn saved_metrics(&self, tenant: &Tenant) -> Vec<String> {
+        let saved = self.saved.borrow();
+        let mut names: Vec<String> =
+            saved.get(tenant.id.as_str()).into_iter().flat_map(|names| names.keys().cloned()).collect();
+        names.sort_unstable();
+        names
+    }
 }

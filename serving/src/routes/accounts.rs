@@ -206,7 +206,7 @@ pub(crate) async fn quotas(State(app): State<App>, Reader(tenant): Reader) -> Js
         queries_per_second_max: limits.queries_per_second_max,
         live_clients: Used { used: count(allowance.live_clients()), max: count(limits.live_clients_max) },
         rows_per_minute: Used { used: allowance.rows_used(), max: limits.rows_per_minute_max },
-        events_per_second_max: tenant.events_per_second_max,
+        events_per_second_max: allowance.events_per_second_max().or(tenant.events_per_second_max),
     })
 }
 

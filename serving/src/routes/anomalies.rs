@@ -2,15 +2,18 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use reckon_schemas::time::EventTime;
 
 use super::App;
 use super::params::{Pairs, Params};
+use super::questions::aged;
 use crate::access::Reader;
 use crate::anomaly::{Judged, Judgement, judge};
 use crate::problem::Problem;
 use crate::query::params::Query;
+use crate::query::question::Question;
 
 const DEVIATIONS: f64 = 2.0;
 const WEEKS: u32 = 8;
@@ -47,11 +50,17 @@ pub(crate) async fn anomalies(
     State(app): State<App>,
     reader: Reader,
     Params(pairs): Params<Pairs>,
-) -> Result<Json<Judged>, Problem> {
+) -> Result<Response, Problem> {
     let now = Timestamp::now();
-    let (question, judgement) = read(pairs, now)?;
-    let answer = app.evaluator.answer(&question, &reader.0, now).await?;
-    Ok(Json(judge(&answer, &reader.0.time_zone, judgement)))
+    let given = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let (from, to) = (given("from").unwrap_or_default(), given("to"));
+    let (query, judgement) = read(pairs, now)?;
+    // Without an end it moves on with the time.
+    let range = to.is_none().then(|| format!("from {from:?} until now, and {} weeks before", judgement.weeks));
+    let question = Question { query, compared: None };
+    let answer = app.answers.answer_over(range.as_deref(), &question, &reader.0, now).await?;
+    let judged = judge(&answer, &reader.0.time_zone, judgement);
+    Ok(aged(Json(judged).into_response(), answer.age_ms, answer.stale))
 }
 
 /// The question that also covers the weeks before, and how to judge its answer.

@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use jiff::Timestamp;
 
 use super::App;
 use super::api::fresh;
 use super::body::Body;
+use super::questions::aged;
 use crate::access::Reader;
 use crate::funnel::answer::FunnelAnswer;
 use crate::funnel::question::FunnelQuestion;
@@ -37,6 +37,7 @@ pub(crate) async fn funnels(
     reader: Reader,
     Body(question): Body<FunnelQuestion>,
 ) -> Result<Response, Problem> {
-    let answer = app.evaluator.funnel(question, &reader.0, Timestamp::now()).await?;
-    Ok(fresh(Json(answer)))
+    let answer = app.answers.funnel(question, &reader.0).await?;
+    let (age_ms, stale) = (answer.age_ms, answer.stale);
+    Ok(aged(fresh(Json(answer)), age_ms, stale))
 }

@@ -1,29 +1,39 @@
 //! Grafana's JSON data source (the plugin `simpod-json-datasource`), under `/v1/grafana`: the same questions, answered
 //! in the shapes that Grafana draws. A table also carries what a line cannot: method, error bound and state.
 
+mod frames;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use reckon_schemas::catalog::{Measure, Tenant};
 use reckon_schemas::window::Grain;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use utoipa::{OpenApi, ToSchema};
 
+use self::frames::{Frame, line, table};
 use super::App;
+use super::api::fresh;
+use super::questions::aged;
 use crate::access::Reader;
-use crate::answer::{Answer, Group, Number, Value};
 use crate::problem::Problem;
 use crate::query::params::Query;
+use crate::query::question::Question;
 
 /// The most questions of a panel.
 const TARGETS_MAX: usize = 20;
 /// Grafana asks for values of dimensions that occurred in the last days.
 const VALUES_OF_DAYS: i64 = 7;
+/// The longest name of a range that moves, in bytes: `now-30d`.
+const MOVING_BYTES_MAX: usize = 16;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,6 +61,17 @@ pub(crate) struct PanelQuery {
 /// The time that the panel shows.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PanelRange {
+    from: String,
+    to: String,
+    /// The same as people chose it.
+    #[serde(default)]
+    raw: RawRange,
+}
+
+/// The time as people chose it, such as `now-6h` to `now`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub(crate) struct RawRange {
     from: String,
     to: String,
 }
@@ -109,29 +130,6 @@ pub(crate) struct VariablePayload {
     target: String,
 }
 
-/// A line, or a table.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(crate) enum Frame {
-    /// `[value, milliseconds]` in order. Grafana draws floating point numbers; the exact ones are in tables, as text.
-    #[serde(rename_all = "camelCase")]
-    Line {
-        target: String,
-        ref_id: String,
-        #[schema(value_type = Vec<Vec<f64>>)]
-        datapoints: Vec<(f64, i64)>,
-    },
-    /// One row a window and group.
-    #[serde(rename_all = "camelCase")]
-    Table {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        ref_id: String,
-        columns: Vec<serde_json::Value>,
-        rows: Vec<Vec<serde_json::Value>>,
-    },
-}
-
 pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/v1/grafana", get(test_connection))
@@ -153,13 +151,13 @@ pub(crate) async fn test_connection(_reader: Reader) -> Json<serde_json::Value> 
     Json(json!({ "status": "ok" }))
 }
 
-/// The metrics to choose from, and what else a question may say.
+/// The metrics to choose from, those that people saved among them, and what else a question may say.
 #[utoipa::path(post, path = "/v1/grafana/metrics", tag = "grafana", security(("read_key" = [])),
     responses(
         (status = 200, description = "Metrics", body = Vec<serde_json::Value>),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn metrics(reader: Reader) -> Json<Vec<serde_json::Value>> {
+pub(crate) async fn metrics(State(app): State<App>, reader: Reader) -> Json<Vec<serde_json::Value>> {
     let tenant = &reader.0;
     let select = |label: &str, name: &str, values: Vec<String>| {
         let options: Vec<_> = values.iter().map(|value| json!({ "label": value, "value": value })).collect();
@@ -174,11 +172,12 @@ pub(crate) async fn metrics(reader: Reader) -> Json<Vec<serde_json::Value>> {
         select("Format", "format", vec!["timeseries".to_owned(), "table".to_owned()]),
     ]);
     let has_windows = tenant.metrics.iter().filter(|metric| metric.measure != Measure::ActiveUsers);
-    let metric = |name: &String| json!({ "label": name, "value": name, "payloads": payloads });
-    Json(has_windows.map(|metric_| metric(&metric_.name)).collect())
+    let metric = |name: String| json!({ "label": name, "value": name, "payloads": payloads });
+    let names = has_windows.map(|metric| metric.name.clone()).chain(app.evaluator.saved_metrics(tenant));
+    Json(names.map(metric).collect())
 }
 
-/// Answers the questions of a panel.
+/// Answers the questions of a panel. It costs one query of the quota for each of them.
 #[utoipa::path(post, path = "/v1/grafana/query", tag = "grafana", security(("read_key" = [])), request_body = PanelQuery,
     responses(
         (status = 200, description = "Lines and tables", body = Vec<Frame>),
@@ -189,25 +188,30 @@ pub(crate) async fn metrics(reader: Reader) -> Json<Vec<serde_json::Value>> {
         (status = 429, description = "Over quota; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn query(
-    State(app): State<App>,
-    reader: Reader,
-    body: Body<PanelQuery>,
-) -> Result<Json<Vec<Frame>>, Problem> {
+pub(crate) async fn query(State(app): State<App>, reader: Reader, body: Body<PanelQuery>) -> Result<Response, Problem> {
     let panel = read(body)?;
     if panel.targets.len() > TARGETS_MAX {
         return Err(Problem::unreadable_query(format!("more than {TARGETS_MAX} targets")));
     }
+    let targets: Vec<&Target> =
+        panel.targets.iter().filter(|target| !target.hide && !target.target.is_empty()).collect();
+    app.access.charge(&reader.0, targets.len().saturating_sub(1))?;
+    let (range, now) = (panel.range.moving(), Timestamp::now());
+    let answers = targets.iter().map(async |target| {
+        let question = Question { query: question(target, &panel)?, compared: None };
+        app.answers.answer_over(range.as_deref(), &question, &reader.0, now).await
+    });
+    let answers = try_join_all(answers).await?;
     let mut frames = Vec::new();
-    for target in panel.targets.iter().filter(|target| !target.hide && !target.target.is_empty()) {
-        let query = question(target, &panel)?;
-        let answer = app.evaluator.answer(&query, &reader.0, Timestamp::now()).await?;
+    for (target, answer) in targets.into_iter().zip(&answers) {
         match target.payload.as_ref().map_or("", |payload| payload.format.as_str()) {
-            "table" => frames.push(table(target, &answer)),
-            _ => frames.extend(answer.groups.iter().map(|group| line(target, group))),
+            "table" => frames.push(table(target, answer)),
+            _ => frames.extend(answer.groups.iter().map(|group| line(target, answer, group))),
         }
     }
-    Ok(Json(frames))
+    let age_ms = answers.iter().map(|answer| answer.age_ms).max().unwrap_or(0);
+    let stale = answers.iter().filter_map(|answer| answer.stale).max_by_key(|stale| stale.age_ms);
+    Ok(aged(fresh(Json(frames)), age_ms, stale))
 }
 
 /// The values of a dimension, for a dashboard's variable.
@@ -300,7 +304,7 @@ fn dimensions(tenant: &Tenant) -> BTreeSet<String> {
 }
 
 /// What occurred lately, by the first metric that counts: the largest first.
-async fn values_of(app: &App, tenant: &Tenant, dimension: &str) -> Result<Vec<String>, Problem> {
+async fn values_of(app: &App, tenant: &Arc<Tenant>, dimension: &str) -> Result<Vec<String>, Problem> {
     let counted = tenant.metrics.iter().find(|metric| metric.measure == Measure::Count);
     let counted = counted.ok_or_else(|| Problem::not_found("no metric of this tenant counts events"))?;
     let now = Timestamp::now();
@@ -308,46 +312,19 @@ async fn values_of(app: &App, tenant: &Tenant, dimension: &str) -> Result<Vec<St
     let pairs = [("metric", counted.name.clone()), ("from", from.to_string()), ("to", now.to_string())];
     let pairs = pairs.into_iter().chain([("grain", "1d".to_owned()), ("by", dimension.to_owned())]);
     let pairs: Vec<(String, String)> = pairs.map(|(name, value)| (name.to_owned(), value)).collect();
-    let answer = app.evaluator.answer(&Query::parse(&pairs)?, tenant, now).await?;
+    let question = Question { query: Query::parse(&pairs)?, compared: None };
+    let answer = app.answers.answer_over(Some("the last days"), &question, tenant, now).await?;
     Ok(answer.groups.iter().filter_map(|group| group.dimensions.get(dimension).cloned()).collect())
 }
 
-fn line(target: &Target, group: &Group) -> Frame {
-    let values: Vec<&str> = group.dimensions.values().map(String::as_str).collect();
-    let name = if values.is_empty() { target.target.clone() } else { values.join(", ") };
-    let datapoints = group.points.iter().map(|point| (drawn(&point.number), point.start.as_millisecond())).collect();
-    Frame::Line { target: name, ref_id: target.ref_id.clone(), datapoints }
-}
-
-/// A line on a screen is no place for the last digit: that is in tables.
-fn drawn(number: &Number) -> f64 {
-    match &number.value {
-        #[expect(clippy::cast_precision_loss, reason = "Grafana draws floating point numbers")]
-        Value::Integer(value) => *value as f64,
-        Value::Decimal(text) => text.parse().unwrap_or(f64::NAN),
-        // As JSON it is null: a line has a hole there.
-        Value::Undefined => f64::NAN,
+impl PanelRange {
+    /// What a range is called that moves on with the time: how far it reaches back, which is the same in every zone.
+    fn moving(&self) -> Option<String> {
+        let RawRange { from, to } = &self.raw;
+        let is_plain =
+            from.strip_prefix("now-").is_some_and(|back| back.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        (to == "now" && is_plain && from.len() <= MOVING_BYTES_MAX).then(|| format!("{from} to {to}"))
     }
-}
-
-fn table(target: &Target, answer: &Answer) -> Frame {
-    let names: Vec<&String> = answer.groups.iter().take(1).flat_map(|group| group.dimensions.keys()).collect();
-    let column = |text: &str, kind: &str| json!({ "text": text, "type": kind });
-    let mut columns = vec![column("time", "time")];
-    columns.extend(names.iter().map(|name| column(name, "string")));
-    columns.push(column(&target.target, "string"));
-    columns.extend(["state", "method", "error bound", "run"].map(|name| column(name, "string")));
-    let rows = answer.groups.iter().flat_map(|group| {
-        group.points.iter().map(|point| {
-            let number = &point.number;
-            let mut row = vec![json!(point.start.as_millisecond())];
-            row.extend(group.dimensions.values().map(|value| json!(value)));
-            row.push(json!(number.value));
-            row.extend([json!(number.state), json!(number.method), json!(number.error_bound), json!(number.run_id)]);
-            row
-        })
-    });
-    Frame::Table { kind: "table", ref_id: target.ref_id.clone(), columns, rows: rows.collect() }
 }
 
 #[cfg(test)]
@@ -386,6 +363,20 @@ mod tests {
         assert!(question(&panel.targets[0], &panel).is_ok());
         panel.adhoc_filters.push(AdhocFilter { key: "a".into(), operator: "!=".into(), value: "b".into() });
         assert_eq!(question(&panel.targets[0], &panel).expect_err("not `=`").status, 422);
+    }
+
+    #[test]
+    fn a_range_that_moves_is_named_where_everybody_means_the_same() {
+        let moving = |from: &str, to: &str| {
+            let raw = RawRange { from: from.to_owned(), to: to.to_owned() };
+            PanelRange { from: String::new(), to: String::new(), raw }.moving()
+        };
+        assert_eq!(moving("now-6h", "now").as_deref(), Some("now-6h to now"));
+        for (from, to) in
+            [("now/d", "now/d"), ("now-1d/d", "now"), ("2026-03-01", "now"), ("now-6h", "now-1h"), ("", "")]
+        {
+            assert_eq!(moving(from, to), None, "{from} {to}");
+        }
     }
 
     #[test]

@@ -188,19 +188,9 @@ pub(crate) async fn heat_map(
     reader: Reader,
     Params(given): Params<Pairs>,
 ) -> Result<Response, Problem> {
-    let map = app.evaluator.heat_map(&given, &reader.0, Timestamp::now()).await?;
-    let stale = map.stale;
-    let mut response = Json(map).into_response();
-    tell_if_stale(&mut response, stale);
-    Ok(response)
-}
-
-fn tell_if_stale(response: &mut Response, stale: Option<Stale>) {
-    if let Some(Stale { age_ms, reason }) = stale
-        && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
-    {
-        response.headers_mut().insert(STALE, value);
-    }
+    let map = app.answers.heat_map(given, &reader.0).await?;
+    let (age_ms, stale) = (map.age_ms, map.stale);
+    Ok(aged(Json(map).into_response(), age_ms, stale))
 }
 
 /// An answer in the form that was asked for.
@@ -212,12 +202,22 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    headers.insert(header::AGE, HeaderValue::from(answer.age_ms / 1000));
     if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
         headers.insert(NEXT, next);
     }
-    tell_if_stale(&mut response, answer.stale);
-    Ok(response)
+    Ok(aged(response, answer.age_ms, answer.stale))
+}
+
+/// Says in the headers how old an answer is, and why if it is older than it should be.
+pub(super) fn aged(mut response: Response, age_ms: i64, stale: Option<Stale>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
+    if let Some(Stale { age_ms, reason }) = stale
+        && let Ok(value) = HeaderValue::from_str(&format!("{}; age_ms={age_ms}", reason.name()))
+    {
+        headers.insert(STALE, value);
+    }
+    response
 }
 
 /// The body as questions.

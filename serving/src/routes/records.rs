@@ -138,6 +138,6 @@ pub(crate) async fn rejected(
 ) -> Result<Response, Problem> {
     let form = accept::form(&headers, FORMS)?;
     let (limit, after) = paging.oldest_first()?;
-    let rejected = app.evaluator.lake().rejected(tenant.id.as_str(), &after, limit).await?;
+    let rejected = app.evaluator.rejected(&tenant, &after, limit).await?;
     say(form, page(rejected, limit))
 }

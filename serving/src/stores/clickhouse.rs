@@ -9,8 +9,8 @@ use reckon_schemas::stores;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::StoreError;
 use super::breaker::Breaker;
+use super::{Bounds, StoreError};
 use crate::access::meter;
 
 const STORE: &str = "ClickHouse";
@@ -44,11 +44,13 @@ pub(crate) struct ClickHouse {
 }
 
 impl ClickHouse {
-    pub(crate) fn new(config: &stores::ClickHouse, rows_max: u64, timeout: Duration) -> Self {
+    pub(crate) fn new(config: &stores::ClickHouse, bounds: Bounds) -> Self {
+        let Bounds { rows_max, result_bytes_max, query_timeout: timeout, .. } = bounds;
         let mut client = Client::default()
             .with_url(&config.url)
             .with_database(&config.database)
             .with_setting("max_result_rows", rows_max.to_string())
+            .with_setting("max_result_bytes", result_bytes_max.to_string())
             .with_setting("result_overflow_mode", "throw")
             .with_setting("max_execution_time", timeout.as_secs().max(1).to_string());
         if let Some(user) = &config.user {

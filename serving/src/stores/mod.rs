@@ -35,9 +35,9 @@ pub(crate) enum StoreError {
         problem: String,
     },
     /// The answer would be larger than its bound: asking for less helps.
-    #[error("more than {rows_max} rows")]
+    #[error("more than {rows_max} rows, or more bytes than a result may have")]
     TooMuch {
-        /// The bound.
+        /// The bound on rows.
         rows_max: u64,
     },
     /// A question that reads single events reached a limit: asking for less helps.
@@ -71,6 +71,7 @@ pub(crate) struct Stores {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) rows_max: u64,
+    pub(crate) result_bytes_max: u64,
     pub(crate) query_timeout: Duration,
     pub(crate) redis_timeout: Duration,
 }
@@ -83,7 +84,7 @@ impl Stores {
         topic: String,
         bounds: Bounds,
     ) -> Result<Self, ::redis::RedisError> {
-        let clickhouse = ClickHouse::new(clickhouse, bounds.rows_max, bounds.query_timeout);
+        let clickhouse = ClickHouse::new(clickhouse, bounds);
         Ok(Self { clickhouse, redis: Redis::new(redis, bounds.redis_timeout)?, topic })
     }
 

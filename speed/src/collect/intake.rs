@@ -67,9 +67,7 @@ impl Sorted {
 }
 
 impl Intake {
-    pub(crate) fn new(doors: Doors, log: Arc<EventLog>, enricher: Enricher, tuning: Tuning) -> Self {
-        let quotas =
-            Quotas::new(doors.catalog.clone(), tuning.events_per_request_max.max(super::segment::BATCH_EVENTS_MAX));
+    pub(crate) fn new(doors: Doors, quotas: Quotas, log: Arc<EventLog>, enricher: Enricher, tuning: Tuning) -> Self {
         let body_memory = BodyMemory::new(tuning.body_memory_bytes_max);
         Self { doors, enricher, tuning, body_memory, log, quotas }
     }

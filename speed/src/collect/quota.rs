@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reckon_schemas::access::EventRates;
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::ids::TenantId;
 use tokio::sync::watch;
@@ -17,9 +18,10 @@ use super::problem::Problem;
 /// A tenant's rate is averaged over this many seconds.
 const AVERAGED_OVER_S: u32 = 5;
 
-/// One bucket for every tenant that has a bound, as the catalog has it now.
+/// One bucket for every tenant that has a bound, as the configuration store or else the catalog has it now.
 pub(crate) struct Quotas {
     catalog: watch::Receiver<Arc<Catalog>>,
+    rates: watch::Receiver<Arc<EventRates>>,
     events_per_request_max: u32,
     // A plain lock: it is held for a look, never across an await.
     buckets: RwLock<Buckets>,
@@ -29,6 +31,7 @@ pub(crate) struct Quotas {
 #[derive(Default)]
 struct Buckets {
     catalog: Arc<Catalog>,
+    rates: Arc<EventRates>,
     by_tenant: HashMap<TenantId, Bucket>,
 }
 
@@ -39,10 +42,14 @@ struct Bucket {
 }
 
 impl Quotas {
-    /// The bounds that the catalog sets. Every bucket holds at least one request of the largest size, so that there is
+    /// The bounds that these two set. Every bucket holds at least one request of the largest size, so that there is
     /// none that could never pass.
-    pub(crate) fn new(catalog: watch::Receiver<Arc<Catalog>>, events_per_request_max: u32) -> Self {
-        Self { catalog, events_per_request_max, buckets: RwLock::default(), clock: DefaultClock::default() }
+    pub(crate) fn new(
+        catalog: watch::Receiver<Arc<Catalog>>,
+        rates: watch::Receiver<Arc<EventRates>>,
+        events_per_request_max: u32,
+    ) -> Self {
+        Self { catalog, rates, events_per_request_max, buckets: RwLock::default(), clock: DefaultClock::default() }
     }
 
     /// Takes the events out of the tenant's bucket, or tells the client when to come back with the same request.
@@ -63,22 +70,23 @@ impl Quotas {
     }
 
     fn bucket(&self, tenant: &TenantId) -> Option<Bucket> {
-        let newest = self.catalog.borrow().clone();
+        let (newest, rates) = (self.catalog.borrow().clone(), self.rates.borrow().clone());
         {
             let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&buckets.catalog, &newest) {
+            if Arc::ptr_eq(&buckets.catalog, &newest) && Arc::ptr_eq(&buckets.rates, &rates) {
                 return buckets.by_tenant.get(tenant).cloned();
             }
         }
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         // A tenant whose rate stays the same keeps what is left in its bucket.
         let by_tenant = newest.tenants.iter().filter_map(|tenant| {
-            let rate = NonZeroU32::new(tenant.events_per_second_max?).unwrap_or(NonZeroU32::MIN);
+            let rate = rates.get(&tenant.id).copied().or(tenant.events_per_second_max)?;
+            let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
             let kept = buckets.by_tenant.get(&tenant.id).filter(|bucket| bucket.rate == rate).cloned();
             Some((tenant.id.clone(), kept.unwrap_or_else(|| self.full(rate))))
         });
         let by_tenant = by_tenant.collect();
-        *buckets = Buckets { catalog: newest, by_tenant };
+        *buckets = Buckets { catalog: newest, rates, by_tenant };
         buckets.by_tenant.get(tenant).cloned()
     }
 
@@ -110,7 +118,8 @@ mod tests {
         let catalog = Catalog { tenants: vec![tenant("slow", Some(2)), tenant("free", None)] };
         let (slow, free) = (&catalog.tenants[0].id.clone(), &catalog.tenants[1].id.clone());
         let (changed, catalog) = watch::channel(Arc::new(catalog));
-        let quotas = Quotas::new(catalog, 100);
+        let (changed_rates, rates) = watch::channel(Arc::default());
+        let quotas = Quotas::new(catalog, rates, 100);
         assert_eq!(quotas.take(slow, 0), Ok(()));
         assert_eq!(quotas.take(slow, 100), Ok(()), "the largest request must be able to pass");
         let problem = quotas.take(slow, 100).expect_err("the bucket is empty");
@@ -124,5 +133,10 @@ mod tests {
         assert!(quotas.take(free, 100).is_err());
         changed.send_replace(Arc::new(Catalog { tenants: vec![tenant("slow", None), tenant("free", None)] }));
         assert_eq!((quotas.take(slow, 1_000), quotas.take(free, 1_000)), (Ok(()), Ok(())));
+
+        // The configuration store knows better than the catalog.
+        changed_rates.send_replace(Arc::new(EventRates::from([(free.clone(), 1)])));
+        assert_eq!((quotas.take(slow, 1_000), quotas.take(free, 100)), (Ok(()), Ok(())));
+        assert!(quotas.take(free, 100).is_err());
     }
 }

@@ -1,8 +1,11 @@
 //! What the collector answers is what is in the log.
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use reckon_schemas::access::{NewKey, Scope};
 use reckon_schemas::event::{Event, Rejected, Source};
 use reckon_tests::log::read_topic;
 use reckon_tests::{Stack, World};
@@ -157,5 +160,94 @@ async fn segments_libraries_are_understood() -> Result<()> {
     let fields = rejects.iter().map(|reject| Ok(Rejected::decode(&reject.payload)?.rejection.field));
     assert_eq!(fields.collect::<Result<Vec<_>>>()?, ["properties.revenue", "type"]);
     assert!(rejects.iter().all(|reject| !String::from_utf8_lossy(&reject.payload).contains(&world.write_key)));
+    Ok(())
+}
+
+/// What a collector's buckets hold at least: the largest request of any door.
+const BUCKET: usize = 2_500;
+
+/// Items for a door, in the words of the door, and their ids.
+fn batch(world: &World, door: &str, key: &str, name: &str, count: usize) -> (reqwest::RequestBuilder, Vec<String>) {
+    let ids: Vec<String> = (0..count).map(|number| format!("{name}-{number}")).collect();
+    let at = "2026-01-31T23:59:59Z";
+    let all = |item: &dyn Fn(&String) -> Value| ids.iter().map(item).collect::<Vec<_>>();
+    let post = |path: &str| world.http.post(url(world, path));
+    let request = match door {
+        "native" => post("/v1/events").bearer_auth(key).json(&all(&|id| item(id))),
+        "segment" => {
+            let items = all(
+                &|id| json!({ "type": "track", "event": "purchase", "messageId": id, "userId": "u", "timestamp": at }),
+            );
+            post("/v1/batch").basic_auth(key, Some("")).json(&json!({ "batch": items }))
+        }
+        _ => {
+            let items = all(
+                &|id| json!({ "specversion": "1.0", "id": id, "source": "/meter", "type": "purchase", "subject": "u", "time": at, "data": {} }),
+            );
+            let body = Value::from(items).to_string();
+            post("/v1/cloudevents")
+                .bearer_auth(key)
+                .header("content-type", "application/cloudevents-batch+json")
+                .body(body)
+        }
+    };
+    (request, ids)
+}
+
+#[tokio::test]
+async fn a_tenant_that_sends_too_much_is_told_to_come_back_at_every_door() -> Result<()> {
+    let tuning = "[collect]\nevents_per_request_max = 2500\n";
+    let world = World::with_neighbours(&Stack::shared()?, tuning, &["b"])?;
+    let neighbour = NewKey::from_random(rand::random(), vec![Scope::Write]);
+    let mut catalog = (*world.catalog).clone();
+    // A bucket holds one request of the largest size; the next twenty events have to wait for 20 s.
+    catalog.tenants[0].events_per_second_max = Some(1);
+    catalog.tenants[1].keys.push(neighbour.entry.clone());
+    std::fs::write(world.config().with_file_name("catalog.toml"), toml::to_string(&catalog)?)?;
+    let _collector = world.start_collector().await?;
+    let mut answered = BTreeSet::new();
+    let (full, ids) = batch(&world, "native", &world.write_key, "first", BUCKET);
+    assert_eq!(full.send().await?.status(), StatusCode::ACCEPTED);
+    answered.extend(ids);
+    for door in ["native", "segment", "cloudevents"] {
+        let (request, _) = batch(&world, door, &world.write_key, door, 20);
+        let refused = request.send().await?;
+        let wait = refused.headers().get("retry-after").context("Retry-After")?.to_str()?.parse::<u64>()?;
+        assert!((1..=20).contains(&wait), "{door}: {wait} s");
+        assert_eq!(problem(refused).await?.0, StatusCode::TOO_MANY_REQUESTS, "{door}");
+        // Nobody else notices, however much they send.
+        for round in 0..3 {
+            let (request, ids) = batch(&world, door, &neighbour.key, &format!("theirs-{door}-{round}"), 20);
+            let taken = request.send().await?;
+            assert!(taken.status().is_success(), "{door}: {} {}", taken.status(), taken.text().await?);
+            answered.extend(ids);
+        }
+    }
+    // Until they get a bound, too, while everything runs; no catalog knows of it.
+    let tenant = catalog.tenants[1].id.as_str();
+    let set = world.run(&["quota", "--tenant", tenant, "--events-per-second", "1"])?;
+    assert_eq!(set.code, 0, "{}", set.log);
+    let (mut round, deadline) = (0, Instant::now() + Duration::from_secs(30));
+    loop {
+        let (request, ids) = batch(&world, "native", &neighbour.key, &format!("more-{round}"), 1_000);
+        let answer = request.send().await?;
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        assert!(Instant::now() < deadline, "the bound of the configuration store does not hold");
+        answered.extend(ids);
+        round += 1;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // What was answered is there, and nothing else.
+    let logged = read_topic(&world.kafka.brokers, &world.kafka.topics.events).await?;
+    let ids = logged.iter().map(|logged| Ok(Event::decode(&logged.payload)?.id.to_string()));
+    let ids: Vec<String> = ids.collect::<Result<_>>()?;
+    assert_eq!(ids.len(), answered.len());
+    // A CloudEvent is known by its source, too.
+    let known = |id: &String| answered.contains(id) || id.rsplit(' ').next().is_some_and(|id| answered.contains(id));
+    let unknown: Vec<_> = ids.iter().filter(|id| !known(id)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
     Ok(())
 }

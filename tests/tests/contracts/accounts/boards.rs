@@ -145,6 +145,13 @@ async fn a_saved_metric_is_asked_for_like_any_other(database: Database) -> Resul
         Ok(ask(&far, &scene.acme.read).await? != 404)
     })
     .await?;
+    // Grafana lists it beside those of the catalog, to nobody else.
+    for (key, is_there) in [(&scene.acme.read, true), (&scene.other.read, false)] {
+        let listed = node.ask(Method::POST, "/v1/grafana/metrics", key, Some(&json!({}))).await?.json()?;
+        let names: Vec<_> = listed.as_array().into_iter().flatten().map(|metric| metric["value"].clone()).collect();
+        assert_eq!(names.contains(&json!("deli_share")), is_there, "{listed}");
+        assert!(names.contains(&json!("purchases")), "{listed}");
+    }
     let mut board = board("Shares");
     board["charts"][1]["question"]["metric"] = json!("deli_share");
     assert_eq!(node.ask(Method::POST, "/v1/dashboards", admin, Some(&board)).await?.status, 201);

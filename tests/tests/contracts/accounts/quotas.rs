@@ -18,12 +18,17 @@ async fn a_tenant_has_bounds_of_its_own(database: Database) -> Result<()> {
     let bounds = async |key: &str| node.ask(Method::GET, "/v1/quotas", key, None).await?.json();
     let ours = bounds(&scene.acme.read).await?;
     assert_eq!((&ours["queries_per_second_max"], &ours["live_clients"]["max"]), (&50.into(), &100.into()));
-    let quota = Quota { queries_per_second_max: Some(2), live_clients_max: Some(1), rows_per_minute_max: Some(7) };
+    let quota = Quota {
+        queries_per_second_max: Some(2),
+        live_clients_max: Some(1),
+        rows_per_minute_max: Some(7),
+        events_per_second_max: Some(9),
+    };
     node.accounts.set_quota(&scene.acme.tenant.parse()?, quota, &Actor::Operator).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ours = bounds(&scene.acme.read).await?;
     assert_eq!((&ours["queries_per_second_max"], &ours["live_clients"]["max"]), (&2.into(), &1.into()));
-    assert_eq!(ours["rows_per_minute"]["max"], 7);
+    assert_eq!((&ours["rows_per_minute"]["max"], &ours["events_per_second_max"]), (&7.into(), &9.into()));
     assert_eq!(bounds(&scene.other.read).await?["queries_per_second_max"], 50);
 
     // Over it: told when to come back, on every node; the others do not notice.

@@ -1,14 +1,17 @@
 //! Answers that are kept: by whom, for how long, and what they say about themselves.
 
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use reckon_schemas::stores;
 use reckon_serving::Tuning;
 use reckon_tests::proxy::{Direction, Proxy, Way};
+use reckon_tests::{Process, Stack, World};
 use serde_json::{Value, json};
 
-use super::scene::{CANARY, Node, Scene};
+use super::scene::{CANARY, FIRST, Node, SECOND, Scene, THIRD};
 
 const SETTLED: &str = "/v1/query?metric=revenue&from=2026-03-07&to=2026-03-09&grain=1d";
 const MIXED: &str = "/v1/query?metric=revenue&from=2026-03-07&to=2026-03-10&grain=1d";
@@ -103,27 +106,138 @@ async fn a_kept_answer_is_nobody_elses() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn many_requests_on_two_nodes_make_one_computation() -> Result<()> {
-    let scene = Scene::new().await?;
-    let ((proxy, one), (other_proxy, other)) = (proxied(&scene, keeping()).await?, proxied(&scene, keeping()).await?);
-    let asked = || proxy.forwarded(Direction::Requests) + other_proxy.forwarded(Direction::Requests);
-    // What is settled is known to both by now.
-    good(&scene, &one, SETTLED).await?;
-    good(&scene, &other, SETTLED).await?;
-    let before = asked();
-    good(&scene, &one, &format!("{MIXED}&by=department")).await?;
-    let alone = asked() - before;
-    assert!(alone > 0, "the proxy sees the statements");
-    let before = asked();
-    let path = format!("{MIXED}&by=department&filter=department:DRUG");
-    let asking = (0..250).flat_map(|_| [&one, &other]).map(|node| good(&scene, node, &path));
-    let answers = futures::future::try_join_all(asking).await?;
-    assert!(answers.iter().all(|answer| answer["total"]["value"] == "504.00"));
+/// How the answers of a node came about, as it tells at its private address.
+async fn outcomes(http: &reqwest::Client, metrics: SocketAddr) -> Result<BTreeMap<String, u64>> {
+    let text = http.get(format!("http://{metrics}/metrics")).send().await?.error_for_status()?.text().await?;
+    let outcome = |line: &str| {
+        let (outcome, count) = line.strip_prefix("reckon_serving_answers_total{outcome=\"")?.split_once("\"} ")?;
+        Some((outcome.to_owned(), count.parse().ok()?))
+    };
+    Ok(text.lines().filter_map(outcome).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_on_two_nodes_make_one_computation_and_metrics_tell() -> Result<()> {
+    // On a machine that does much else one computation may take long.
+    let tuning = "[serve]\ncache_moving = \"10m\"\ncache_lock = \"60s\"\nqueries_per_second_max = 100000\n";
+    let world = World::with_tuning(&Stack::shared()?, tuning)?;
+    let free = || anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let mut nodes = Vec::new();
+    for name in ["one", "other"] {
+        let (serve, metrics) = (free()?, free()?);
+        let variables = [("RECKON_LISTEN__SERVE", serve), ("RECKON_LISTEN__METRICS", metrics)];
+        let variables = variables.map(|(name, address)| (name.to_owned(), address.to_string()));
+        let log = world.store().join(format!("{name}.log"));
+        let process = Process::start_in(&world.config(), &["serve"], log, &variables)?;
+        reckon_tests::until("a node", Duration::from_secs(30), || world.is_ready(serve.port())).await?;
+        nodes.push((process, serve, metrics));
+    }
+    let ask = async |node: usize, question: &str| -> Result<Value> {
+        let url = format!("http://{}/v1/query?metric=purchases&grain=1d&{question}", nodes[node].1);
+        Ok(world.http.get(url).bearer_auth(&world.read_key).send().await?.error_for_status()?.json().await?)
+    };
+    let told = async || -> Result<BTreeMap<String, u64>> {
+        let mut sum = BTreeMap::new();
+        for (_, _, metrics) in &nodes {
+            outcomes(&world.http, *metrics)
+                .await?
+                .into_iter()
+                .for_each(|(name, count)| *sum.entry(name).or_default() += count);
+        }
+        Ok(sum)
+    };
+    let question = "from=2026-03-07&to=2026-03-10&by=department";
+    let answers = futures::future::try_join_all((0..500).map(|number| ask(number % 2, question))).await?;
     assert!(answers.iter().all(|answer| answer["computed_at"] == answers[0]["computed_at"]));
-    // A statement may come in two pieces.
-    assert!(asked() - before <= 2 * alone, "500 requests, one computation");
+    let first = told().await?;
+    let of = |told: &BTreeMap<String, u64>, name: &str| told.get(name).copied().unwrap_or(0);
+    assert_eq!((of(&first, "miss"), of(&first, "shared_hit")), (1, 1), "{first:?}");
+    assert!(of(&first, "coalesced") > 0, "{first:?}");
+    // The other node's answer is waited for by one request, which all others of that node wait for.
+    assert_eq!(of(&first, "coalesced") + of(&first, "hit"), 498, "{first:?}");
+
+    ask(0, question).await?;
+    let hit = told().await?;
+    assert_eq!((of(&hit, "hit"), of(&hit, "miss")), (of(&first, "hit") + 1, 1), "{hit:?}");
+    ask(0, &format!("{question}&limit=1")).await?;
+    let missed = told().await?;
+    assert_eq!((of(&missed, "miss"), of(&missed, "shared_hit")), (2, 1), "{missed:?}");
+    ask(1, &format!("{question}&limit=1")).await?;
+    let shared = told().await?;
+    assert_eq!((of(&shared, "miss"), of(&shared, "shared_hit")), (2, 2), "{shared:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_kept_answer_follows_settlements_and_the_books_at_once() -> Result<()> {
+    let scene = Scene::new().await?;
+    let long = Duration::from_secs(600);
+    let tuning = Tuning { cache_moving: long, cache_recent: long, cache_history: long, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let tenant = &scene.tenant;
+    let soon = async |what: &str, is_there: &dyn Fn(&Value) -> bool| {
+        let asks = async || Ok(is_there(&good(&scene, &node, MIXED).await?));
+        // Whatever is kept for ten minutes, the standing is looked up every second.
+        reckon_tests::until(what, Duration::from_secs(15), asks).await
+    };
+    let provisional = good(&scene, &node, MIXED).await?;
+    assert_eq!(
+        (&provisional["total"]["value"], &provisional["total"]["state"]),
+        (&json!("3534.00"), &json!("provisional"))
+    );
+    tokio::time::sleep(STANDING).await;
+    assert_eq!(good(&scene, &node, MIXED).await?["computed_at"], provisional["computed_at"], "it is kept");
+
+    let settle = async |day: &str, window: (&str, &str), run: &str, state: &str, generation: u32| {
+        let (start, end) = window;
+        scene
+            .sql(&format!(
+                "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
+                 lake_version, content_hash, residual_cells, settled_at, generation) VALUES ('{tenant}', '{day}', '{run}', \
+                 '{state}', '{start}', '{end}', 101, 100, 7, 'hash', 0, now64(6), {generation})"
+            ))
+            .await
+    };
+    let book = async |action: &str, generation: u32| {
+        scene
+            .sql(&format!(
+                "INSERT INTO periods (tenant, period, generation, action, at, first_day, last_day) VALUES \
+                 ('{tenant}', '2026-03', {generation}, '{action}', now64(6), '2026-03-07', '2026-03-08')"
+            ))
+            .await
+    };
+    // The last day is settled, with another number.
+    scene.settled_cell(("2026-03-09", THIRD), "run-9", Some("DRUG"), 100, 0..10).await?;
+    scene.settled_cell(("2026-03-09", THIRD), "run-9", None, 100, 0..10).await?;
+    settle("2026-03-09", THIRD, "run-9", "settled", 0).await?;
+    soon("the settled number", &|answer| {
+        answer["total"]["value"] == "3501.00" && answer["total"]["state"] != "provisional"
+    })
+    .await?;
+
+    // The days before are closed, get an adjustment, and are opened again.
+    settle("2026-03-07", FIRST, "run-1", "closed", 1).await?;
+    settle("2026-03-08", SECOND, "run-2", "closed", 1).await?;
+    book("closed", 1).await?;
+    let is_closed = |answer: &Value| {
+        answer["coverage"].as_array().is_some_and(|all| all.iter().any(|part| part["state"] == "closed"))
+    };
+    soon("the close", &is_closed).await?;
+    assert_eq!(good(&scene, &node, MIXED).await?["adjustments"], json!([]));
+    scene
+        .sql(&format!(
+            "INSERT INTO adjustments_stored (tenant, period, generation, event_key, event_id, rollup, event, dimensions, \
+             day, occurred_at, count, money, user_key, posted_day, posted_at, run_id) VALUES ('{tenant}', '2026-03', 1, 7, \
+             'late', 'total', 'purchase', [], '2026-03-08', '2026-03-08 12:00:00', 1, map('USD', 25), 7, '2026-03-09', \
+             now64(6), 'run-10')"
+        ))
+        .await?;
+    book("adjusted", 1).await?;
+    soon("the adjustment", &|answer| answer["adjustments"][0]["amount"] == "0.25").await?;
+    settle("2026-03-07", FIRST, "run-1", "restated", 2).await?;
+    settle("2026-03-08", SECOND, "run-2", "restated", 2).await?;
+    book("reopened", 2).await?;
+    soon("the reopening", &|answer| answer["adjustments"] == json!([]) && !is_closed(answer)).await
 }
 
 #[tokio::test]

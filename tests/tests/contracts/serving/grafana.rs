@@ -1,9 +1,12 @@
 //! Grafana's JSON data source, as its plugin asks.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reckon_serving::Tuning;
 use serde_json::{Value, json};
 
-use super::scene::{CANARY, Scene};
+use super::scene::{CANARY, Scene, hex, sketch};
 
 fn panel(target: &Value) -> Value {
     json!({
@@ -49,10 +52,68 @@ async fn panels_are_answered_in_lines_and_tables() -> Result<()> {
 
     let (_, keys) = ask("tag-keys", &json!({})).await?;
     assert_eq!(keys, json!([{ "type": "string", "text": "department" }]));
-    let (status, values) = ask("tag-values", &json!({ "key": "department" })).await?;
-    assert_eq!((status, values.is_array()), (200, true), "{values}");
-    let (status, values) = ask("variable", &json!({ "payload": { "target": "department" }, "range": {} })).await?;
-    assert_eq!((status, values.is_array()), (200, true), "{values}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_to_choose_from_are_those_of_the_last_days() -> Result<()> {
+    let scene = Scene::new().await?;
+    let (ours, theirs) = (scene.tenant.clone(), scene.catalog.tenants[1].id.to_string());
+    for (tenant, department, days_ago, count) in
+        [(&ours, "DELI", 0, 3), (&ours, "PRODUCE", 2, 8), (&ours, "LONG GONE", 30, 50), (&theirs, CANARY, 0, 9)]
+    {
+        scene
+            .sql(&format!(
+                "INSERT INTO speed_cells_raw SELECT '{tenant}', 'department', '1d', \
+                 toStartOfDay(now('America/New_York') - toIntervalDay({days_ago})) AS start, \
+                 toStartOfDay(now('America/New_York') - toIntervalDay({days_ago}) + toIntervalDay(1)), 'purchase', \
+                 ['{department}'], 0, 9, {count}, map('USD', 100), unhex('{}')",
+                hex(&sketch(0..3).to_clickhouse())
+            ))
+            .await?;
+    }
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let ask = async |key: &str, path: &str, body: &Value| node.post_to(key, &format!("/v1/grafana/{path}"), body).await;
+    let tag = json!({ "key": "department" });
+    let (_, values) = ask(&scene.read_key, "tag-values", &tag).await?;
+    assert_eq!(values, json!([{ "text": "PRODUCE" }, { "text": "DELI" }]));
+    let wish = json!({ "payload": { "target": "department" }, "range": {} });
+    let (_, values) = ask(&scene.read_key, "variable", &wish).await?;
+    let named = |name: &str| json!({ "__text": name, "__value": name });
+    assert_eq!(values, json!([named("PRODUCE"), named("DELI")]));
+    assert_eq!(ask(&scene.other_key, "tag-values", &tag).await?.1, json!([{ "text": CANARY }]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_panel_that_many_look_at_is_computed_once_and_costs_what_it_asks() -> Result<()> {
+    let scene = Scene::new().await?;
+    let kept = Tuning { cache_moving: Duration::from_secs(60), queries_per_second_max: 20, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, kept).await?;
+    // Every viewer's browser has another `now`, a little later each time.
+    let ask = async |targets: usize, later_ms: i64| {
+        let mut panel = panel(&json!({ "target": "revenue", "refId": "A", "payload": { "grain": "1d" } }));
+        panel["targets"] = json!(vec![panel["targets"][0].clone(); targets]);
+        let to = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(later_ms);
+        let from = to - jiff::SignedDuration::from_hours(72);
+        panel["range"] =
+            json!({ "from": from.to_string(), "to": to.to_string(), "raw": { "from": "now-3d", "to": "now" } });
+        let request = node.http.post(format!("{}/v1/grafana/query", node.url)).bearer_auth(&scene.read_key);
+        anyhow::Ok(request.json(&panel).send().await?)
+    };
+    let age_ms = async |answer: reqwest::Response| -> Result<i64> {
+        let frames: Value = answer.error_for_status()?.json().await?;
+        frames[0]["reckon"]["age_ms"].as_i64().with_context(|| frames.to_string())
+    };
+    assert_eq!(age_ms(ask(1, 0).await?).await?, 0);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let again = ask(1, 7).await?;
+    assert!(again.headers().contains_key("age"));
+    assert!(age_ms(again).await? >= 50, "it was kept");
+    // Twenty questions are all that a second has: there is no room for a second panel of so many.
+    let (first, second) = tokio::try_join!(ask(20, 9), ask(20, 11))?;
+    let statuses = [first.status().as_u16(), second.status().as_u16()];
+    assert!(statuses.contains(&429), "{statuses:?}");
     Ok(())
 }
 
