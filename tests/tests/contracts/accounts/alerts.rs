@@ -9,6 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use futures::StreamExt;
+use reckon_serving::accounts::Tuning;
+use reckon_tests::proxy::{Direction, Proxy, Way};
 use reckon_tests::until;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -285,4 +287,30 @@ async fn events_appear_in_the_order_of_their_identifiers() -> Result<()> {
     let seen = tokio::time::timeout(PATIENCE, ids(stream, 2)).await.context("the stream misses one")??;
     ensure!(seen[0] == ahead && seen[1] > ahead, "{seen:?}, the first one is {ahead}");
     Ok(())
+}
+
+/// As with thousands of them, each is looked at only every so often: that is no pause, or nothing would ever be told.
+#[tokio::test]
+async fn alerts_are_told_however_long_a_round_of_looks_takes() -> Result<()> {
+    const ALERTS: usize = 30;
+    let (scene, database) = (Scene::new()?, Database::postgres().await?);
+    let (credentials, rest) = database.url.split_once('@').context("credentials")?;
+    let (server, name) = rest.split_once('/').context("a database")?;
+    let proxy = Proxy::open(server).await?;
+    let slow = format!("{credentials}@{}/{name}", proxy.address());
+    let tuning = Tuning { timeout: Duration::from_secs(15), ..quick() };
+    let _node = scene.node(&slow, tuning, reckon_serving::Tuning::default()).await?;
+    // A look is written down in three statements at the least, and two are under way at the same time.
+    proxy.set(Direction::Answers, Way::Slow(Duration::from_millis(300)));
+    let pool = database.pool().await?;
+    let alert =
+        json!({ "name": "no data", "metric": "purchases", "side": "above", "threshold": "1", "no_data_seconds": 4 });
+    for number in 0..ALERTS {
+        kept(&pool, &scene.acme.tenant, &format!("{number:02}"), &alert.to_string()).await?;
+    }
+    until("all of them", Duration::from_secs(240), async || {
+        let (told,): (i64,) = sqlx::query_as("SELECT COUNT(DISTINCT alert) FROM alert_events").fetch_one(&pool).await?;
+        Ok(usize::try_from(told)? == ALERTS)
+    })
+    .await
 }
