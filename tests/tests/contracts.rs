@@ -2,7 +2,7 @@
 
 #[path = "contracts/accounts/mod.rs"]
 mod accounts;
-#[path = "contracts/alerts.rs"]
+#[path = "contracts/alerts/mod.rs"]
 mod alerts;
 #[path = "contracts/backfill.rs"]
 mod backfill;

@@ -70,15 +70,16 @@ impl From<sqlx::migrate::MigrateError> for Error {
 }
 
 /// PostgreSQL's classes of lost connections (08), missing resources (53) and a server that stops or starts (57P), a
-/// refused password (28) and a table that is not made yet (42P01); SQLite's busy (5), locked (6), unreadable (10),
-/// full (13) and cannot be opened (14), with what they have in their higher bytes.
+/// refused password (28), a transaction that was paused for too long (25P03) and a table that is not made yet (42P01);
+/// SQLite's busy (5), locked (6), unreadable (10), full (13) and cannot be opened (14), with what they have in their
+/// higher bytes.
 fn is_passing(code: &str) -> bool {
     if let Ok(sqlite @ 1..=9_999) = code.parse::<u32>()
         && code.len() < 5
     {
         return matches!(sqlite & 0xff, 5 | 6 | 10 | 13 | 14);
     }
-    ["08", "53", "57P", "28"].iter().any(|class| code.starts_with(class)) || code == "42P01" || code == "3D000"
+    ["08", "53", "57P", "28"].iter().any(|class| code.starts_with(class)) || ["25P03", "42P01", "3D000"].contains(&code)
 }
 
 impl From<Error> for Problem {

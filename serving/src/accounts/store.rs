@@ -20,6 +20,8 @@ const EVENT_RATES: &str = include_str!("../../migrations/0011_event_rates.sql");
 const KEPT_SQLITE: &str = include_str!("../../migrations/0002_audit_is_kept.sqlite.sql");
 const KEPT_POSTGRES: &str = include_str!("../../migrations/0002_audit_is_kept.postgres.sql");
 
+/// A process that is paused between two statements must not keep what it has locked from the others.
+const LET_GO: &str = "SET idle_in_transaction_session_timeout = '10s'";
 /// A connection that is idle for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
@@ -53,8 +55,14 @@ impl Store {
         let pool = AnyPoolOptions::new()
             .max_connections(tuning.connections_max.max(1))
             .acquire_timeout(tuning.timeout)
-            .idle_timeout(IDLE_MAX)
-            .connect_lazy_with(options.disable_statement_logging());
+            .idle_timeout(IDLE_MAX);
+        let pool = match kind {
+            Kind::Sqlite(_) => pool,
+            Kind::Postgres => pool.after_connect(|connection, _| {
+                Box::pin(async move { sqlx::query(LET_GO).execute(connection).await.map(|_| ()) })
+            }),
+        };
+        let pool = pool.connect_lazy_with(options.disable_statement_logging());
         Ok(Self { pool, kind, timeout: tuning.timeout, is_prepared: Arc::default() })
     }
 

@@ -20,7 +20,7 @@ on_both_stores!(
     nobody_learns_who_has_an_account,
 );
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
 /// Somebody who is signed in.
 pub(super) struct Person<'a> {
@@ -44,7 +44,7 @@ impl<'a> Person<'a> {
     }
 }
 
-async fn sign_in(node: &Node, email: &str, password: &str) -> Result<Answer> {
+pub(super) async fn sign_in(node: &Node, email: &str, password: &str) -> Result<Answer> {
     let body = json!({ "email": email, "password": password });
     node.send(Method::POST, "/v1/session", &[("sec-fetch-site", "same-origin")], Some(&body)).await
 }
@@ -92,6 +92,11 @@ async fn people_sign_in_and_out(database: Database) -> Result<()> {
     let path = format!("/v1/users/{id}");
     assert_eq!(node.ask(Method::DELETE, &path, &scene.acme.admin, None).await?.status, 204);
     assert_eq!(again.ask(Method::GET, "/v1/catalog", None).await?.status, 401);
+    until("the refused sign-in", Duration::from_secs(10), async || {
+        let log = node.ask(Method::GET, "/v1/audit", &scene.other.admin, None).await?;
+        Ok(log.text.contains("session.refused"))
+    })
+    .await?;
     let log = node.ask(Method::GET, "/v1/audit", &scene.other.admin, None).await?.json()?;
     let actions: Vec<_> =
         log["entries"].as_array().context("entries")?.iter().filter_map(|entry| entry["action"].as_str()).collect();
@@ -183,7 +188,35 @@ async fn an_invitation_is_accepted_by_who_holds_it(database: Database) -> Result
     assert_eq!(bob.ask(Method::GET, "/v1/session", None).await?.json()?["tenant"], scene.other.tenant);
     let people = node.ask(Method::GET, "/v1/users", &scene.other.admin, None).await?.json()?;
     assert_eq!((people["members"].as_array().map(Vec::len), &people["invitations"]), (Some(1), &json!([])));
+    // The admins see who had invited somebody, and whether whoever held the token has set the account's password.
+    for (admin, proof) in [(&scene.acme.admin, "new password"), (&scene.other.admin, "password")] {
+        let log = node.ask(Method::GET, "/v1/audit", admin, None).await?.json()?;
+        let entries = log["entries"].as_array().context("entries")?;
+        let joined = entries.iter().find(|entry| entry["action"] == "user.join").context("joined")?;
+        let invited = entries.iter().find(|entry| entry["action"] == "user.invite").context("invited")?;
+        assert_eq!((&joined["detail"]["proof"], &joined["detail"]["invited_by"]), (&json!(proof), &invited["actor"]));
+    }
     Ok(())
+}
+
+/// How long an answer takes must not tell who has an account: what is written for one is written beside the answer.
+#[tokio::test]
+async fn a_refused_sign_in_waits_for_no_entry_in_the_log() -> Result<()> {
+    let (scene, database) = (Scene::new()?, Database::postgres().await?);
+    let node = scene.plain_node(&database.url).await?;
+    let acme = scene.acme.tenant.parse()?;
+    node.accounts.set_user(&acme, "ada@example.com", PASSWORD.to_owned(), &[Scope::Read]).await?;
+    let mut locked = database.pool().await?.begin().await?;
+    sqlx::query("LOCK TABLE audit IN EXCLUSIVE MODE").execute(&mut *locked).await?;
+    let known = sign_in(&node, "ada@example.com", "not her password").await?;
+    let unknown = sign_in(&node, "nobody@example.com", "not her password").await?;
+    assert_eq!((known.status, &known.text), (401, &unknown.text));
+    locked.rollback().await?;
+    until("the entry", Duration::from_secs(10), async || {
+        let log = node.ask(Method::GET, "/v1/audit", &scene.acme.admin, None).await?;
+        Ok(log.text.contains("session.refused"))
+    })
+    .await
 }
 
 async fn nobody_learns_who_has_an_account(database: Database) -> Result<()> {
@@ -200,6 +233,9 @@ async fn nobody_learns_who_has_an_account(database: Database) -> Result<()> {
         let body = json!({ "email": email, "scopes": ["read"] });
         let invited = node.ask(Method::POST, "/v1/users", &scene.acme.admin, Some(&body)).await?;
         assert_eq!(invited.status, 201, "{}", invited.text);
+        // Nor does a password that nobody can have.
+        let body = json!({ "invitation": invited.json()?["invitation"], "password": "short" });
+        assert_eq!(node.send(Method::POST, "/v1/session/accept", &[], Some(&body)).await?.status, 422, "{email}");
     }
     let people = node.ask(Method::GET, "/v1/users", &scene.acme.admin, None).await?.json()?;
     assert_eq!(people["members"], json!([]));
@@ -212,6 +248,8 @@ async fn nobody_learns_who_has_an_account(database: Database) -> Result<()> {
         }
         assert_eq!((statuses.first(), statuses.last()), (Some(&401), Some(&429)), "{email} {statuses:?}");
     }
+    // Whatever is sent as an address is one attempt like every other.
+    assert_eq!(sign_in(&node, &"x".repeat(200_000), "a guess").await?.status, 401);
     let late = sign_in(&node, "carol@example.com", PASSWORD).await?;
     assert_eq!((late.status, late.header("retry-after")), (429, Some("900")), "also with the right one");
     Ok(())

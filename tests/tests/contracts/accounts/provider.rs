@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::on_both_stores;
 use super::scene::{Answer, Database, Node, Scene, quick};
 
-on_both_stores!(a_provider_vouches_for_people);
+on_both_stores!(a_provider_vouches_for_people, a_full_tenant_keeps_nobody_out_of_others);
 
 struct Trip<'a> {
     node: &'a Node,
@@ -50,8 +50,7 @@ fn changed(kept: &str, field: &str) -> Result<String> {
     Ok(format!("{name}={}", URL_SAFE_NO_PAD.encode(json.to_string())))
 }
 
-async fn a_provider_vouches_for_people(database: Database) -> Result<()> {
-    let (scene, provider) = (Scene::new()?, Provider::start()?);
+fn signing_in_by(provider: &Provider) -> Tuning {
     let oidc = Oidc {
         name: "Example".to_owned(),
         issuer: provider.issuer.clone(),
@@ -59,8 +58,12 @@ async fn a_provider_vouches_for_people(database: Database) -> Result<()> {
         client_secret: "a secret of ours".to_owned(),
         redirect_url: "http://reckon.test/v1/session/oidc/callback".to_owned(),
     };
-    let tuning = Tuning { oidc: Some(oidc), ..quick() };
-    let node = scene.node(&database.url, tuning, reckon_serving::Tuning::default()).await?;
+    Tuning { oidc: Some(oidc), ..quick() }
+}
+
+async fn a_provider_vouches_for_people(database: Database) -> Result<()> {
+    let (scene, provider) = (Scene::new()?, Provider::start()?);
+    let node = scene.node(&database.url, signing_in_by(&provider), reckon_serving::Tuning::default()).await?;
     let ways = node.send(Method::GET, "/v1/session/ways", &[], None).await?.json()?;
     assert_eq!(ways, json!({ "password": true, "oidc": "Example" }));
     let trip = Trip { node: &node, provider: &provider };
@@ -104,5 +107,43 @@ async fn a_provider_vouches_for_people(database: Database) -> Result<()> {
     let body = json!({ "email": "frank@example.com", "password": password });
     assert_eq!(node.send(Method::POST, "/v1/session", &[], Some(&body)).await?.status, 401);
     assert!(!database.dump().await?.contains("a secret of ours"));
+    Ok(())
+}
+
+async fn a_full_tenant_keeps_nobody_out_of_others(database: Database) -> Result<()> {
+    let (scene, provider) = (Scene::new()?, Provider::start()?);
+    let node = scene.node(&database.url, signing_in_by(&provider), reckon_serving::Tuning::default()).await?;
+    let mut filling = database.pool().await?.begin().await?;
+    for number in 0..1_000 {
+        let id = format!("member-{number:04}");
+        sqlx::query("INSERT INTO users (id, email, created_at) VALUES ($1, $2, 0)")
+            .bind(&id)
+            .bind(format!("{id}@example.com"))
+            .execute(&mut *filling)
+            .await?;
+        sqlx::query("INSERT INTO memberships (tenant, user_id, scopes, created_at) VALUES ($1, $2, 'read', 0)")
+            .bind(&scene.other.tenant)
+            .bind(&id)
+            .execute(&mut *filling)
+            .await?;
+    }
+    filling.commit().await?;
+    let body = json!({ "email": "eve@example.com", "scopes": ["read"] });
+    for admin in [&scene.other.admin, &scene.acme.admin] {
+        assert_eq!(node.ask(Method::POST, "/v1/users", admin, Some(&body)).await?.status, 201);
+    }
+    provider.knows("eve", &json!({ "email": "eve@example.com", "email_verified": true })).await?;
+    let eve = Trip { node: &node, provider: &provider }.and_back("eve").await?;
+    assert_eq!((eve.status, eve.header("location")), (303, Some("/")), "{}", eve.text);
+    let cookie = eve.cookie().context("a session")?;
+    let session = node.send(Method::GET, "/v1/session", &[("cookie", &cookie)], None).await?.json()?;
+    assert_eq!(session["tenants"], json!([scene.acme.tenant]));
+    let theirs = node.ask(Method::GET, "/v1/users", &scene.other.admin, None).await?.json()?;
+    assert_eq!(theirs["invitations"].as_array().map(Vec::len), Some(1), "it goes on waiting");
+    // Who is a member of it already can be one still.
+    let (other, password) = (scene.other.tenant.parse()?, "another password".to_owned());
+    node.accounts.set_user(&other, "member-0007@example.com", password.clone(), &[Scope::Read]).await?;
+    let one_more = node.accounts.set_user(&other, "one-more@example.com", password, &[Scope::Read]).await;
+    assert!(one_more.is_err_and(|error| error.to_string().contains("as many members")));
     Ok(())
 }

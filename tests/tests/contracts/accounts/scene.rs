@@ -79,7 +79,8 @@ impl Database {
 pub(crate) struct Scene {
     pub(crate) acme: Keys,
     pub(crate) other: Keys,
-    pub(crate) catalog: Arc<Catalog>,
+    /// What nodes follow.
+    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     pub(crate) http: reqwest::Client,
 }
 
@@ -139,7 +140,8 @@ impl Scene {
             .timeout(Duration::from_secs(30))
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { acme, other, catalog: Arc::new(Catalog { tenants: vec![acme_tenant, other_tenant] }), http })
+        let catalog = Arc::new(Catalog { tenants: vec![acme_tenant, other_tenant] });
+        Ok(Self { acme, other, catalog: watch::Sender::new(catalog), http })
     }
 
     /// A node on this database, with sections of the configuration as given.
@@ -155,7 +157,7 @@ impl Scene {
             lake: stores::Lake::at("file:///nowhere"),
             raw_retention: Duration::from_secs(7 * 86_400),
             kafka: stores::Kafka::default(),
-            catalog: watch::channel(self.catalog.clone()).1,
+            catalog: self.catalog.subscribe(),
             accounts: accounts.clone(),
             tuning: serve,
             extra_openapi: Vec::new(),

@@ -1,5 +1,7 @@
 //! Numbers that are watched for people: told once, live and by webhook, also across a restart.
 
+mod leader;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use futures::StreamExt;
 use reckon_schemas::access::{NewKey, Scope};
 use reckon_tests::books::{Books, TUNING, purchases};
 use reckon_tests::counted::produce;
+use reckon_tests::postgres::Postgres;
 use reckon_tests::purchases::{Purchase, generate};
 use reckon_tests::{Process, Stack, World, until};
 use serde_json::{Value, json};
@@ -38,13 +41,13 @@ impl Inbox {
     }
 }
 
-/// A receiver that refuses the first message once, and sends whoever asks at `/moved` on to itself.
-async fn receiver() -> Result<(String, Inbox)> {
-    async fn hook(State(inbox): State<Inbox>, headers: HeaderMap, body: Bytes) -> StatusCode {
+/// A receiver that refuses so many messages at first, and sends whoever asks at `/moved` on to itself.
+async fn receiver(refusals: usize) -> Result<(String, Inbox)> {
+    let hook = async move |State(inbox): State<Inbox>, headers: HeaderMap, body: Bytes| {
         let mut all = inbox.0.lock().expect("not poisoned");
         all.push(Received { headers, body });
-        if all.len() == 1 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NO_CONTENT }
-    }
+        if all.len() <= refusals { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NO_CONTENT }
+    };
     let inbox = Inbox::default();
     let router = Router::new()
         .route("/hook", post(hook))
@@ -63,7 +66,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Result<Self> {
-        let tuning = format!("{TUNING}\n[serve]\nwebhook_networks = [\"127.0.0.1/32\"]\n");
+        Self::on("")
+    }
+
+    /// With this configuration store.
+    fn on(accounts: &str) -> Result<Self> {
+        let tuning = format!("{TUNING}\n[serve]\nwebhook_networks = [\"127.0.0.1/32\"]\n{accounts}");
         let mut world = World::with_tuning(&Stack::shared()?, &tuning)?;
         let admin = NewKey::from_random(rand::random(), vec![Scope::Admin, Scope::Read]);
         world.change_catalog(|tenant| tenant.keys.push(admin.entry))?;
@@ -97,7 +105,7 @@ impl Scene {
     async fn told(&self, id: &str) -> Result<Vec<String>> {
         let events = self.world.query("/v1/alert-events?limit=500").await?;
         let events = events["events"].as_array().context("events")?.clone();
-        let of_alert = events.iter().filter(|event| event["alert"] == id);
+        let of_alert = events.iter().rev().filter(|event| event["alert"] == id);
         Ok(of_alert.map(|event| event["body"]["type"].as_str().unwrap_or_default().to_owned()).collect())
     }
 
@@ -117,11 +125,25 @@ fn few_purchases(webhook: Option<&str>) -> Value {
     })
 }
 
+/// The section of the configuration that names a database.
+fn accounts_at(url: &str) -> String {
+    format!("\n[accounts]\nurl = \"{url}\"\n")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_is_told_once_live_and_by_webhook_also_across_a_restart() -> Result<()> {
-    let scene = Scene::new()?;
+    is_told_once(Scene::new()?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_is_told_once_on_postgresql_too() -> Result<()> {
+    let server = Postgres::shared().await?;
+    is_told_once(Scene::on(&accounts_at(&server.database().await?))?).await
+}
+
+async fn is_told_once(scene: Scene) -> Result<()> {
     let mut serving = scene.serve().await?;
-    let (receiver, inbox) = receiver().await?;
+    let (receiver, inbox) = receiver(1).await?;
     let (status, alert) = scene.post(&scene.admin_key, &few_purchases(Some(&format!("{receiver}/hook")))).await?;
     ensure!(status == 201, "{status} {alert:#}");
     let id = alert["id"].as_str().context("an id")?.to_owned();
