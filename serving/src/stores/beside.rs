@@ -35,11 +35,12 @@ const UNSUMMED: &str = "
 
 /// How far the books are: every close, adjustment and reopening is an entry, and every day of a rollup that was filled.
 const BOOKS: &str = "
-    SELECT toUInt64(count()) AS entries, toUInt64(countIf(action = 'adjusted')) AS adjusted,
-           toUnixTimestamp64Micro(max(at)) AS newest_us,
-           (SELECT (toUInt64(count()), toUnixTimestamp64Micro(max(filled_at)))
-            FROM backfills WHERE tenant = {tenant:String}) AS filled
-    FROM periods WHERE tenant = {tenant:String}";
+    SELECT entries, adjusted, newest_us, filled, filled_us
+    FROM (SELECT toUInt64(count()) AS entries, toUInt64(countIf(action = 'adjusted')) AS adjusted,
+                 toUnixTimestamp64Micro(max(at)) AS newest_us
+          FROM periods WHERE tenant = {tenant:String}) AS closing,
+         (SELECT toUInt64(count()) AS filled, toUnixTimestamp64Micro(max(filled_at)) AS filled_us
+          FROM backfills WHERE tenant = {tenant:String}) AS filling";
 
 /// Of every day and run that settled it, the newest filling of the rollup.
 const BACKFILLS: &str = "
@@ -70,8 +71,9 @@ pub(crate) struct Books {
     /// Of these the postings of adjustments, each written after what it posts.
     adjusted: u64,
     newest_us: i64,
-    /// The rows of backfills, and the newest of them.
-    filled: (u64, i64),
+    /// The days of rollups that were filled.
+    filled: u64,
+    filled_us: i64,
 }
 
 impl Books {

@@ -1,7 +1,7 @@
 //! A month is closed, disturbed by late events, adjusted, verified, tampered with, and opened again.
 
 use anyhow::{Context, Result, ensure};
-use reckon_tests::books::{Books, PERIOD, TUNING, day, purchases};
+use reckon_tests::books::{Books, PERIOD, TUNING, day, micros, purchases};
 use reckon_tests::purchases::{Purchase, sums};
 use reckon_tests::{Stack, World};
 use serde_json::Value;
@@ -232,6 +232,15 @@ async fn assert_told(books: &Books) -> Result<()> {
     ensure!(users["adjustments"][0]["events"] == 5 && users["adjustments"][0]["amount"].is_null(), "{users}");
     let before = books.world.query("/v1/query?metric=revenue&grain=1d&from=2026-04-10&to=2026-04-20").await?;
     ensure!(before["adjustments"] == serde_json::json!([]), "{before}");
+    // Each event in the hour that it happened in.
+    for hour in 15..22 {
+        let range = format!("from=2026-03-20T{hour}:00:00Z&to=2026-03-20T{}:00:00Z", hour + 1);
+        let answer = books.world.query(&format!("/v1/query?metric=purchases&grain=1h&{range}")).await?;
+        let start = micros(&format!("2026-03-20T{hour}:00:00Z"));
+        let events = late().iter().filter(|one| (start..start + 3_600_000_000).contains(&one.at_us)).count();
+        let told = answer["adjustments"].as_array().context("adjustments")?;
+        ensure!(told.iter().filter_map(|one| one["events"].as_u64()).sum::<u64>() == events as u64, "{answer}");
+    }
     ensure!(serving.stop()?.success());
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Two periods, two segments.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use reckon_serving::Tuning;
 use serde_json::{Value, json};
 
 use super::asking::values;
@@ -119,5 +122,93 @@ async fn two_segments_stand_side_by_side() -> Result<()> {
     assert_eq!(values(points, "/ratio/value"), [json!("2"), Value::Null, json!("7.5")]);
     let (_, users) = node.post(&scene.read_key, &question("households")).await?;
     assert_eq!((&users["total"]["value"], &users["comparison"]["base"]["total"]["value"]), (&json!(150), &json!(65)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_base_of_cut_windows_is_refused() -> Result<()> {
+    let scene = Scene::new().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    for (grain, back, status) in [
+        ("1d", "36h", 422),
+        // The day before one of 23 hours has 24.
+        ("1d", "23h", 422),
+        ("1d", "24h", 200),
+        ("1h", "30m", 422),
+        ("1h", "36h", 200),
+        ("1h", "previous", 200),
+    ] {
+        let path = format!("/v1/query?metric=revenue&grain={grain}&compare={back}&from=2026-03-07&to=2026-03-08");
+        let (found, answer) = node.ask(&scene.read_key, &path).await?;
+        assert_eq!(found, status, "{grain} {back}: {answer}");
+        if status == 422 {
+            assert_eq!(answer["parameter"], "compare");
+            assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("whole windows")), "{answer}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_is_no_difference_to_what_nobody_has_counted() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.settle_without_departments().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let path = "metric=revenue&by=department&from=2026-03-07&to=2026-03-08&compare=previous";
+    let answer = ask(&scene, &node, path).await?;
+    let comparison = &answer["comparison"];
+    assert_eq!(comparison["base"]["gaps"].as_array().map(Vec::len), Some(1), "{answer:#}");
+    assert_eq!(values(&comparison["groups"], "/dimensions/department"), ["DRUG", "GROCERY"]);
+    assert_eq!(values(&comparison["groups"], "/total/difference"), [Value::Null, Value::Null], "{answer:#}");
+    assert_eq!(values(&comparison["groups"], "/points/0/difference"), [Value::Null, Value::Null]);
+    assert_eq!(comparison["total"], json!({"difference": null, "ratio": null}));
+    // The total was counted.
+    let answer = ask(&scene, &node, &path.replace("by=department&", "")).await?;
+    assert_eq!(answer["comparison"]["total"]["difference"]["value"], "800.00", "{answer:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gap_of_the_base_is_seen_no_longer_once_it_is_filled() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.settle_without_departments().await?;
+    let tuning =
+        Tuning { standing_interval: Duration::ZERO, cache_moving: Duration::from_secs(600), ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let path = "metric=revenue&by=department&from=2026-03-07&to=2026-03-08&compare=previous";
+    let first = ask(&scene, &node, path).await?;
+    assert_eq!(ask(&scene, &node, path).await?["computed_at"], first["computed_at"], "it is kept");
+    let day = ("2026-03-06", ("2026-03-06 05:00:00", "2026-03-07 05:00:00"));
+    scene.settled_cell(day, "run-f", Some("GROCERY"), 70_000, 0..70).await?;
+    let tenant = &scene.tenant;
+    scene
+        .sql(&format!(
+            "INSERT INTO backfills VALUES ('{tenant}', 'department', '2026-03-06', 'run-f', 'run-0', 7, 100, 'hash', \
+             '2026-03-10 06:00:00', '')"
+        ))
+        .await?;
+    let filled = ask(&scene, &node, path).await?;
+    assert_eq!(filled["comparison"]["base"]["gaps"], json!([]), "{filled:#}");
+    assert_eq!(filled["comparison"]["total"]["difference"]["value"], "800.00");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_most_frequent_values_are_compared_with_themselves() -> Result<()> {
+    let scene = Scene::new().await?;
+    let pages = |counts: &[(&str, usize)]| {
+        counts.iter().flat_map(|(page, count)| vec![(*page).to_owned(); *count]).collect::<Vec<String>>()
+    };
+    let before = pages(&[("/", 10), ("/cart", 5), ("/sale", 3), ("/old", 2)]);
+    scene.top_in_clickhouse(&scene.tenant, "2026-03-08", 0, 3, &before).await?;
+    let after = pages(&[("/", 20), ("/cart", 9), ("/sale", 4), ("/new", 1)]);
+    scene.top_in_clickhouse(&scene.tenant, "2026-03-09", 0, 5, &after).await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    // Three are listed, and there are more.
+    let answer = ask(&scene, &node, "metric=pages&from=2026-03-09&to=2026-03-10&compare=previous").await?;
+    assert_eq!(answer["truncated"], true, "{answer:#}");
+    let groups = &answer["comparison"]["groups"];
+    assert_eq!(values(groups, "/dimensions/page"), ["/", "/cart", "/sale"], "{answer:#}");
+    assert_eq!(values(groups, "/total/difference/value"), [10, 4, 1], "{answer:#}");
     Ok(())
 }

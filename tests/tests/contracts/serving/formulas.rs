@@ -7,6 +7,15 @@ use serde_json::{Value, json};
 use super::asking::values;
 use super::scene::{Node, Scene};
 
+impl Scene {
+    /// The day before the first one, 70 purchases of 10.00: settled before there was the rollup by department.
+    pub(super) async fn settle_without_departments(&self) -> Result<()> {
+        let day = ("2026-03-06", ("2026-03-06 05:00:00", "2026-03-07 05:00:00"));
+        self.settled_cell(day, "run-0", None, 70_000, 0..70).await?;
+        self.settlement(day, "run-0", ("settled", 0), "2026-03-07 06:00:00").await
+    }
+}
+
 async fn ask(scene: &Scene, node: &Node, text: &str, rest: Value) -> Result<Value> {
     let mut question = json!({"metric_text": text, "grain": "1d", "from": "2026-03-07", "to": "2026-03-09"});
     if let Some((question, rest)) = question.as_object_mut().zip(rest.as_object()) {
@@ -132,5 +141,58 @@ async fn a_text_that_is_not_allowed_is_refused_at_its_place() -> Result<()> {
     let (status, answer) =
         node.post(&scene.read_key, &json!({"metric_text": "count(*) where tenant = 'other'"})).await?;
     assert_eq!((status, &answer["total"]["value"]), (200, &json!(0)), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_one_aggregate_has_not_counted_is_null_and_told() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.settle_without_departments().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let since = json!({"from": "2026-03-06"});
+    // The second aggregate has no number of the first day, and the first one has.
+    let share = "count(*) / count(*) filter (where department = 'GROCERY')";
+    let answer = ask(&scene, &node, share, since.clone()).await?;
+    let gaps = (values(&answer["gaps"], "/from"), values(&answer["gaps"], "/to"));
+    assert_eq!(gaps, (vec![json!("2026-03-06T05:00:00Z")], vec![json!("2026-03-07T05:00:00Z")]), "{answer:#}");
+    assert_eq!(answer["total"]["value"], Value::Null);
+    let points = &answer["groups"][0]["points"];
+    assert_eq!(values(points, "/number/value"), [Value::Null, json!("1.666667"), json!("1")]);
+    assert_eq!(values(&answer["parts"], "/number/value"), [Value::Null, json!("1")]);
+    let without = ask(&scene, &node, share, json!({})).await?;
+    assert_eq!((&without["total"]["value"], &without["gaps"]), (&json!("1.25"), &json!([])), "{without:#}");
+    // In what order they are written makes no difference.
+    let turned = "count(*) filter (where department = 'GROCERY') / count(*)";
+    let turned = ask(&scene, &node, turned, since.clone()).await?;
+    assert_eq!((&turned["gaps"], &turned["total"]["value"]), (&answer["gaps"], &Value::Null), "{turned:#}");
+    // Where none has counted it is as for every other metric: a number of the rest, and a gap.
+    let both = "count(*) filter (where department = 'GROCERY') + count(*) filter (where department = 'DRUG')";
+    let both = ask(&scene, &node, both, since).await?;
+    assert_eq!((&both["gaps"], &both["total"]["value"]), (&answer["gaps"], &json!(220)), "{both:#}");
+    // The same hour by hour.
+    let text = "count(*)%20-%20count(*)%20filter%20(where%20department%20=%20'GROCERY')";
+    let path = format!("/v1/heatmap?metric_text={text}&from=2026-03-06&to=2026-03-08");
+    let (status, map) = node.ask(&scene.read_key, &path).await?;
+    assert_eq!((status, &map["gaps"]), (200, &answer["gaps"]), "{map:#}");
+    let cells = map["cells"].as_array().cloned().unwrap_or_default();
+    let on = |weekday: u64| cells.iter().find(|cell| cell["weekday"] == weekday && cell["hour"] == 10);
+    assert_eq!(on(5).map(|cell| &cell["number"]["value"]), Some(&Value::Null));
+    assert_eq!(on(6).map(|cell| &cell["number"]["value"]), Some(&json!(0)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_aggregate_has_its_own_adjustments() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.close_and_adjust().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let first = json!({"to": "2026-03-08"});
+    let answer = ask(&scene, &node, "sum(money.USD) / count(*) + sum(money.EUR) / sum(money.EUR)", first).await?;
+    let told = |aggregate, unit, amount: Value| {
+        json!({"period": "2026-03", "kind": "belongs_here", "events": 1, "amount": amount, "aggregate": aggregate,
+               "unit": unit})
+    };
+    let expected = [told(1, "USD", json!("12.34")), told(2, "events", json!(1)), told(3, "EUR", json!("0.00"))];
+    assert_eq!(answer["adjustments"], json!(expected), "{answer:#}");
     Ok(())
 }

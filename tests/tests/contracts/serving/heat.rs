@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result};
+use reckon_serving::Tuning;
 use serde_json::{Value, json};
 
 use super::scene::{ITEMS_OF_ONE, Node, Scene, hex, sketch};
@@ -112,6 +113,26 @@ async fn users_of_a_cell_are_united_over_its_hours() -> Result<()> {
         ("metric=revenue&grain=1d", 400),
     ] {
         assert_eq!(node.ask(&scene.read_key, &format!("/v1/heatmap?{rest}")).await?.0, status, "{rest}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_heat_map_is_of_four_weeks_and_says_how_old_it_is() -> Result<()> {
+    let scene = Scene::new().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let map = ask(&scene, &node, "metric=revenue&to=2026-03-10").await?;
+    assert_eq!((&map["from"], &map["to"]), (&json!("2026-02-10T04:00:00Z"), &json!("2026-03-10T04:00:00Z")));
+    assert_eq!((map.get("stale"), &map["adjustments"]), (None, &json!([])), "{map}");
+    let strict = Tuning { speed_lag_max: std::time::Duration::ZERO, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, strict).await?;
+    for metric in ["metric=revenue", "metric_text=count(*)%20/%20uniq(user)"] {
+        let url = format!("{}/v1/heatmap?{metric}&to=2026-03-10", node.url);
+        let answer = node.http.get(url).bearer_auth(&scene.read_key).send().await?.error_for_status()?;
+        let header = answer.headers().get("reckon-stale").cloned().context("the header")?;
+        let map: Value = answer.json().await?;
+        assert_eq!(map["stale"]["reason"], "speed_behind", "{map}");
+        assert!(header.to_str()?.starts_with("speed_behind; age_ms="), "{header:?}");
     }
     Ok(())
 }

@@ -1,12 +1,39 @@
 //! What is answered.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
+use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores;
+use reckon_schemas::time::Zone;
 use serde_json::{Value, json};
 
-use super::scene::{Scene, sketch};
+use super::scene::{FIRST, SECOND, Scene, sketch};
 
 const THREE_DAYS: &str = "from=2026-03-07&to=2026-03-10&grain=1d";
+
+impl Scene {
+    /// Closes the two settled days, and posts a purchase of 12.34 of the first one, 10:00, on the third one.
+    pub(super) async fn close_and_adjust(&self) -> Result<()> {
+        for (day, run) in [(("2026-03-07", FIRST), "run-1"), (("2026-03-08", SECOND), "run-2")] {
+            self.settlement(day, run, ("closed", 1), "2026-03-09 08:00:00").await?;
+        }
+        let tenant = &self.tenant;
+        for (action, at) in [("closed", "2026-03-09 08:00:00"), ("adjusted", "2026-03-09 09:00:00")] {
+            self.sql(&format!(
+                "INSERT INTO periods VALUES ('{tenant}', '2026-03', 1, '{action}', '{at}', 'Ada Lovelace', '', \
+                 '2026-03-07', '2026-03-08', 7, map(), 101, 'hash', '')"
+            ))
+            .await?;
+        }
+        self.sql(&format!(
+            "INSERT INTO adjustments_stored VALUES ('{tenant}', '2026-03', 1, 1, 'late-1', 'total', 'purchase', [], \
+             '2026-03-07', '2026-03-07 15:00:00', 0, 99, 1, map('USD', 1234), 1, '2026-03-09', '2026-03-09 09:00:00', \
+             'run-4')"
+        ))
+        .await
+    }
+}
 
 fn values(items: &Value, path: &str) -> Vec<Value> {
     let items = items.as_array().cloned().unwrap_or_default();
@@ -146,5 +173,75 @@ async fn the_latest_reconciliation_is_read_back() -> Result<()> {
     assert_eq!(row["reasons"], json!({"late": "-15.00", "duplicate": "5.00"}));
     assert_eq!(latest["rows"][1]["drift"], -1);
     assert_eq!(node.ask(&scene.other_key, "/v1/reconciliations/latest").await?.0, 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_change_of_the_time_zone_nothing_becomes_zero() -> Result<()> {
+    let scene = Scene::new().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let ask = async |metric: &str| -> Result<Value> {
+        let path = format!("/v1/query?metric={metric}&from=2026-03-07&to=2026-03-11&grain=1d");
+        Ok(node.ask(&scene.read_key, &path).await?.1)
+    };
+    assert_eq!(ask("revenue").await?["total"]["value"], "3534.00");
+    let mut catalog = Catalog::clone(&scene.catalog);
+    catalog.tenants[0].time_zone = Zone::parse("Europe/Berlin")?;
+    node.catalog.send_replace(Arc::new(catalog));
+    // Settled days of New York are none of Berlin, and neither is the one that was counted there.
+    for (metric, nothing) in [("revenue", json!("0.00")), ("households", json!(0))] {
+        let answer = ask(metric).await?;
+        assert_eq!(
+            (&answer["total"]["value"], &answer["total"]["state"]),
+            (&nothing, &json!("provisional")),
+            "{answer:#}"
+        );
+        assert_eq!(values(&answer["gaps"], "/from"), ["2026-03-06T23:00:00Z", "2026-03-08T23:00:00Z"], "{answer:#}");
+        assert_eq!(values(&answer["gaps"], "/to"), ["2026-03-08T23:00:00Z", "2026-03-10T23:00:00Z"]);
+        let reasons = values(&answer["gaps"], "/reason");
+        assert!(
+            reasons.iter().all(|reason| reason.as_str().is_some_and(|reason| reason.contains("another time zone")))
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_adjustment_is_told_where_it_happened_and_once_where_it_is_posted() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.close_and_adjust().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let told = |answer: &Value| {
+        let kinds = values(&answer["adjustments"], "/kind").into_iter().zip(values(&answer["adjustments"], "/amount"));
+        kinds.map(|(kind, amount)| format!("{kind} {amount}").replace('"', "")).collect::<Vec<_>>()
+    };
+    let ask = async |path: &str| -> Result<Value> {
+        let (status, answer) = node.ask(&scene.read_key, path).await?;
+        anyhow::ensure!(status == 200, "{answer}");
+        Ok(answer)
+    };
+    // At 10:00 in New York, on a day that is closed.
+    for (from, to, expected) in [
+        ("2026-03-07T14:00:00Z", "2026-03-07T15:00:00Z", vec![]),
+        ("2026-03-07T15:00:00Z", "2026-03-07T16:00:00Z", vec!["belongs_here 12.34"]),
+        ("2026-03-07T16:00:00Z", "2026-03-08T05:00:00Z", vec![]),
+        ("2026-03-09T05:00:00Z", "2026-03-10T04:00:00Z", vec![]),
+        ("2026-03-07T05:00:00Z", "2026-03-10T04:00:00Z", vec!["posted_here 12.34"]),
+    ] {
+        let answer = ask(&format!("/v1/query?metric=revenue&grain=1h&from={from}&to={to}")).await?;
+        assert_eq!(told(&answer), expected, "{from}: {answer:#}");
+    }
+    // On one page of the day that it is posted on.
+    let mut path = "/v1/query?metric=revenue&grain=1h&page=6&from=2026-03-09&to=2026-03-10".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let answer = ask(&path).await?;
+        pages.push(told(&answer));
+        let Some(next) = answer["next"].as_str() else { break };
+        path = format!("/v1/query?metric=revenue&grain=1h&page=6&cursor={next}");
+    }
+    assert_eq!(pages, [vec!["posted_here 12.34".to_owned()], vec![], vec![], vec![]]);
+    let map = ask("/v1/heatmap?metric=revenue&from=2026-03-07&to=2026-03-08").await?;
+    assert_eq!(told(&map), ["belongs_here 12.34"], "{map:#}");
     Ok(())
 }

@@ -191,18 +191,12 @@ impl Scene {
         ] {
             self.settled_cell(day, run, department, cents, users).await?;
         }
-        for ((day, (start, end)), run, state, at) in [
+        for (day, run, state, at) in [
             (first, "run-1", "settled", "2026-03-09 06:00:00"),
             (second, "run-1", "settled", "2026-03-09 06:00:00"),
             (second, "run-2", "restated", "2026-03-09 07:00:00"),
         ] {
-            let tenant = &self.tenant;
-            self.sql(&format!(
-                "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
-                 lake_version, content_hash, residual_cells, settled_at) VALUES ('{tenant}', '{day}', '{run}', '{state}', '{start}', '{end}', 101, \
-                 100, 7, 'hash', 0, '{at}')"
-            ))
-            .await?;
+            self.settlement(day, run, (state, 0), at).await?;
         }
         let tenant = &self.tenant;
         self.sql(&format!(
@@ -211,6 +205,23 @@ impl Scene {
               map('late', -1500, 'duplicate', 500), 0, 0), \
              ('{tenant}', 'run-2', '2026-03-08', 'department', 'purchase', ['GROCERY'], 'count', '', 9, 10, \
               map('late', -1), 0, 0)"
+        ))
+        .await
+    }
+
+    /// A day is settled by a run: its state and generation, and when.
+    pub(super) async fn settlement(
+        &self,
+        (day, (start, end)): (&str, (&str, &str)),
+        run: &str,
+        (state, generation): (&str, u32),
+        at: &str,
+    ) -> Result<()> {
+        let tenant = &self.tenant;
+        self.sql(&format!(
+            "INSERT INTO settlements (tenant, day, run_id, state, window_start, window_end, deliveries, events, \
+             lake_version, content_hash, residual_cells, settled_at, generation) VALUES ('{tenant}', '{day}', '{run}', \
+             '{state}', '{start}', '{end}', 101, 100, 7, 'hash', 0, '{at}', {generation})"
         ))
         .await
     }
