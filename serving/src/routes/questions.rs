@@ -63,7 +63,8 @@ pub(super) fn router() -> Router<App> {
 /// `application/vnd.apache.arrow.stream`. As CSV or Arrow there is one answer and no comparison. Their rows have a
 /// `kind`: `point` (a window of a group), `total` (a group), `other_point` and `other_total` (groups beyond the limit)
 /// and `grand_total`; then the dimensions, `start`, `end`, `value`, `unit`, `method`, `error_bound`, `state`, `as_of`,
-/// `run_id`. Do not add up `value` of users: that is what the totals are for.
+/// `run_id`. Do not add up `value` of users: that is what the totals are for. In CSV a text that a spreadsheet would take for
+/// a formula has a quote before it.
 ///
 /// **Pages.** With `page` an answer has only so many windows, with all of their groups, and `next` (also the header
 /// `Reckon-Next`) is the `cursor` of the next page. A cursor is a range of time. So whatever arrives between two pages

@@ -9,7 +9,7 @@ import { fill, h } from "./dom";
 import { Figures } from "./figures";
 import { words } from "./format";
 import { watch } from "./live";
-import { showReconciliation } from "./reconciliation";
+import { notForYou, showReconciliation } from "./reconciliation";
 import { Refresh } from "./refresh";
 import { Series } from "./timeseries";
 import { dayOf, timeOf } from "./zone";
@@ -85,13 +85,19 @@ export function showBoard(root: Element, api: Api, offered: Catalog, onSignOut: 
     },
     { atMostEveryMs: 10_000, atLeastEveryMs: 60_000 },
   );
-  const reconciled = new Refresh(
+  const reconciled: Refresh = new Refresh(
     async (signal) => {
       try {
         const latest: Reconciliation | null = await api.reconciliation(signal);
         showReconciliation(reconciliation, latest, zone);
       } catch (error) {
-        if (!signal.aborted) fill(reconciliation, h("p", { class: "problem" }, problem(error)));
+        if (signal.aborted) return;
+        // Who only reads has the numbers all the same.
+        if (error instanceof Refused && error.status === 403) {
+          reconciled.stop();
+          return fill(reconciliation, notForYou());
+        }
+        fill(reconciliation, h("p", { class: "problem" }, problem(error)));
       }
     },
     { atMostEveryMs: 2_000, atLeastEveryMs: 30_000 },

@@ -16,6 +16,11 @@ const REASONS: Record<string, string> = {
   sketch: "error of the estimate",
 };
 
+/** Instead of it, for who only reads. */
+export function notForYou(): HTMLElement {
+  return h("p", { class: "empty" }, "How the two counts compare is shown to finance. An admin can give you the scope ", h("code", {}, "finance"), ".");
+}
+
 export function showReconciliation(root: Element, of: Reconciliation | null, zone: string): void {
   if (of === null) {
     fill(root, h("p", { class: "empty" }, "Nothing has been settled yet. ", h("code", {}, "reckon nightly"), " counts the finished days again and compares."));

@@ -44,6 +44,14 @@ test("a session's second token goes along, and no key", async () => {
   expect([asked[0]?.init.method, headers.get("X-CSRF-Token")]).toEqual(["DELETE", "t0ken"]);
 });
 
+test("who only reads is told what the reconciliation needs", async () => {
+  serve(403, { detail: "this is not open to you: it needs the scope `finance`" });
+  const refused = await apiOf(SESSION).reconciliation().catch((error: unknown) => error);
+  expect(refused).toMatchObject({ status: 403, message: expect.stringContaining("finance") });
+  serve(404, {});
+  expect(await apiOf(SESSION).reconciliation()).toBeNull();
+});
+
 test("what changes something has the second token too, and is refused in the server's words", async () => {
   const definition = { name: "Little", metric: "revenue", side: "below", threshold: "1" } as const;
   let asked = serve(201, { secret: "whsec_x" });

@@ -63,6 +63,7 @@ async fn a_month_is_closed_when_its_checklist_is_done() -> Result<()> {
     assert_changes(&books.rows("changes")?, &before["2026-03-10"], &after["2026-03-10"])?;
     let csv = books.world.run(&["changes", "--tenant", &books.world.tenant, "--format", "csv"])?;
     ensure!(csv.stdout.lines().count() == books.rows("changes")?.len() + 1, "{}", csv.stdout);
+    ensure!(csv.stdout.ends_with("\r\n"), "the CSV of every other export: {:?}", csv.stdout);
 
     // An unexplained cell stops a close, until somebody accepts it and says why.
     let first = "WHERE tenant = '{t}' AND day = '2026-03-05'".replace("{t}", &books.world.tenant);

@@ -9,6 +9,7 @@ use super::scene::{Answer, Database, Scene};
 
 on_both_stores!(
     dashboards_are_saved_changed_and_removed,
+    what_is_saved_is_listed_page_by_page,
     what_is_no_question_is_not_saved,
     a_saved_metric_is_asked_for_like_any_other,
 );
@@ -59,7 +60,7 @@ async fn dashboards_are_saved_changed_and_removed(database: Database) -> Result<
 
     // Somebody else's is like none: in a list, and when it is named.
     let list = node.ask(Method::GET, "/v1/dashboards", &scene.other.admin, None).await?.json()?;
-    assert_eq!(list, json!({ "dashboards": [] }));
+    assert_eq!(list, json!({ "dashboards": [], "next": null }));
     let nowhere = "/v1/dashboards/00000000000000000000000000000000";
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let body = (method == Method::PUT).then_some(&renamed);
@@ -78,6 +79,44 @@ async fn dashboards_are_saved_changed_and_removed(database: Database) -> Result<
     let actions: Vec<&Value> =
         log["entries"].as_array().context("entries")?.iter().map(|entry| &entry["action"]).collect();
     assert_eq!(actions, ["dashboard.remove", "dashboard.change", "dashboard.change", "dashboard.create"]);
+    Ok(())
+}
+
+async fn what_is_saved_is_listed_page_by_page(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let node = scene.plain_node(&database.url).await?;
+    let admin = scene.acme.admin.as_str();
+    // Names may repeat, and have spaces.
+    let names = ["a b", "a", "b", "b", "b", "z"];
+    for name in names {
+        assert_eq!(node.ask(Method::POST, "/v1/dashboards", admin, Some(&board(name))).await?.status, 201);
+    }
+    for name in ["m1", "m3", "m2"] {
+        let metric = json!({ "name": name, "text": "count(*)" });
+        assert_eq!(node.ask(Method::POST, "/v1/metrics", admin, Some(&metric)).await?.status, 201);
+    }
+    for (kind, length) in [("dashboards", 6), ("metrics", 3)] {
+        let (mut listed, mut path) = (Vec::new(), format!("/v1/{kind}?limit=2"));
+        loop {
+            let page = node.ask(Method::GET, &path, &scene.acme.read, None).await?.json()?;
+            let items = page[kind].as_array().context("items")?;
+            assert!((1..=2).contains(&items.len()), "{page}");
+            listed.extend(items.clone());
+            let Some(next) = page["next"].as_str() else { break };
+            path = format!("/v1/{kind}?limit=2&after={next}");
+        }
+        let whole = node.ask(Method::GET, &format!("/v1/{kind}"), &scene.acme.read, None).await?.json()?;
+        assert_eq!((&whole[kind], &whole["next"]), (&json!(listed), &Value::Null));
+        assert_eq!(listed.len(), length);
+        let mut names: Vec<String> = listed.iter().map(|item| item["name"].to_string()).collect();
+        let found = names.clone();
+        names.sort();
+        assert_eq!(found, names);
+        for wrong in ["limit=0", "after=1", "offset=1"] {
+            let path = format!("/v1/{kind}?{wrong}");
+            assert_eq!(node.ask(Method::GET, &path, &scene.acme.read, None).await?.status, 400, "{path}");
+        }
+    }
     Ok(())
 }
 
@@ -113,7 +152,7 @@ async fn what_is_no_question_is_not_saved(database: Database) -> Result<()> {
     let huge = save(json!({ "name": "x".repeat(300_000), "charts": [] })).await?;
     assert_eq!(huge.status, 413, "{}", huge.text);
     let list = node.ask(Method::GET, "/v1/dashboards", &scene.acme.read, None).await?.json()?;
-    assert_eq!(list, json!({ "dashboards": [] }));
+    assert_eq!(list, json!({ "dashboards": [], "next": null }));
     Ok(())
 }
 

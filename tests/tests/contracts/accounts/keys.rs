@@ -10,7 +10,12 @@ use serde_json::{Value, json};
 use super::on_both_stores;
 use super::scene::{Database, Scene, quick};
 
-on_both_stores!(keys_are_made_used_and_revoked, nobody_learns_of_others_keys, the_audit_log_is_only_added_to);
+on_both_stores!(
+    keys_are_made_used_and_revoked,
+    every_key_is_listed_page_by_page,
+    nobody_learns_of_others_keys,
+    the_audit_log_is_only_added_to,
+);
 
 const PAGE: &str = "https://app.example.com";
 
@@ -80,6 +85,41 @@ async fn keys_are_made_used_and_revoked(database: Database) -> Result<()> {
     .await
 }
 
+async fn every_key_is_listed_page_by_page(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let node = scene.plain_node(&database.url).await?;
+    for number in 0..5 {
+        let body = json!({ "name": format!("key {number}"), "scopes": ["write"] });
+        let made = node.ask(Method::POST, "/v1/keys", &scene.acme.admin, Some(&body)).await?.json()?;
+        if number == 1 {
+            let path = format!("/v1/keys/{}", made["prefix"].as_str().context("its prefix")?);
+            assert_eq!(node.ask(Method::DELETE, &path, &scene.acme.admin, None).await?.status, 204);
+        }
+    }
+    // As if all of them had been made at the same time: their prefixes tell them apart.
+    sqlx::query("UPDATE access_keys SET created_at = 1000000").execute(&database.pool().await?).await?;
+    let (mut listed, mut path) = (Vec::new(), "/v1/keys?limit=2".to_owned());
+    loop {
+        let page = node.ask(Method::GET, &path, &scene.acme.admin, None).await?.json()?;
+        let keys = page["keys"].as_array().context("keys")?;
+        assert!((1..=2).contains(&keys.len()), "{page}");
+        assert_eq!(page["in_catalog"].as_array().map(Vec::len), Some(3));
+        listed.extend(keys.clone());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/keys?limit=2&after={next}");
+    }
+    let mut names: Vec<&Value> = listed.iter().map(|key| &key["name"]).collect();
+    names.sort_by_key(|name| name.to_string());
+    assert_eq!(names, ["key 0", "key 1", "key 2", "key 3", "key 4"]);
+    assert_eq!(listed.iter().filter(|key| key["revoked_at"].is_string()).count(), 1);
+    let whole = node.ask(Method::GET, "/v1/keys", &scene.acme.admin, None).await?.json()?;
+    assert_eq!((&whole["keys"], &whole["next"]), (&json!(listed), &Value::Null));
+    for wrong in ["limit=0", "limit=1001", "after=1", "before=1"] {
+        assert_eq!(node.ask(Method::GET, &format!("/v1/keys?{wrong}"), &scene.acme.admin, None).await?.status, 400);
+    }
+    Ok(())
+}
+
 async fn nobody_learns_of_others_keys(database: Database) -> Result<()> {
     let scene = Scene::new()?;
     let node = scene.plain_node(&database.url).await?;
@@ -129,13 +169,13 @@ async fn the_audit_log_is_only_added_to(database: Database) -> Result<()> {
             assert!(entry["actor"].as_str().is_some_and(|actor| actor.starts_with("key:")), "{entry}");
         }
         let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/audit?limit=2&before={next}");
+        path = format!("/v1/audit?limit=2&after={next}");
     }
     assert_eq!(names, ["key 4", "key 3", "key 2", "key 1", "key 0"]);
     let theirs = node.ask(Method::GET, "/v1/audit", &scene.other.admin, None).await?.json()?;
     assert_eq!(theirs["entries"], json!([]));
     assert_eq!(node.ask(Method::GET, "/v1/audit", &scene.acme.read, None).await?.status, 403);
-    for wrong in ["limit=0", "limit=1001", "limit=x", "before=1", "other=1"] {
+    for wrong in ["limit=0", "limit=1001", "limit=x", "after=1", "other=1"] {
         assert_eq!(node.ask(Method::GET, &format!("/v1/audit?{wrong}"), &scene.acme.admin, None).await?.status, 400);
     }
     let pool = database.pool().await?;
@@ -160,9 +200,14 @@ async fn only_pages_of_named_sites_may_read() -> Result<()> {
             ("authorization", key.as_str()),
         ];
         let headers = if method == Method::OPTIONS { &headers[..3] } else { &headers[..] };
-        let answer = node.send(method, "/v1/catalog", headers, None).await?;
+        let answer = node.send(method.clone(), "/v1/catalog", headers, None).await?;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), None, "cookies stay at home");
+        // What an answer says beside its body is no secret to the page that may read the body.
+        let exposed = answer.header("access-control-expose-headers").unwrap_or_default();
+        for name in ["age", "etag", "location", "retry-after", "reckon-next", "reckon-stale"] {
+            assert!(method == Method::OPTIONS || exposed.split(',').any(|one| one == name), "{name} in {exposed}");
+        }
         Ok(answer.header("access-control-allow-origin").map(str::to_owned))
     };
     for method in [Method::OPTIONS, Method::GET] {
@@ -171,5 +216,60 @@ async fn only_pages_of_named_sites_may_read() -> Result<()> {
             assert_eq!(allowed(method.clone(), other).await?, None, "{other}");
         }
     }
+    Ok(())
+}
+
+/// Every path and method of the document, with `%FF` for what it names.
+async fn operations(node: &super::scene::Node) -> Result<Vec<(Method, String)>> {
+    let document = node.send(Method::GET, "/openapi.json", &[], None).await?.json()?;
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().context("paths")? {
+        let parts = path.split('/').map(|part| if part.starts_with('{') { "%FF" } else { part });
+        let path = parts.collect::<Vec<_>>().join("/");
+        for method in methods.as_object().context("methods")?.keys() {
+            operations.push((method.to_uppercase().parse()?, path.clone()));
+        }
+    }
+    Ok(operations)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_cannot_be_read_is_answered_with_a_problem_that_nobody_keeps() -> Result<()> {
+    let (scene, database) = (Scene::new()?, Database::sqlite()?);
+    let node = scene.plain_node(&database.url).await?;
+    let (mut named, mut answered) = (0, 0);
+    for (method, path) in operations(&node).await? {
+        // Streams have no end.
+        if path.ends_with("/alert-events/live") || method == Method::DELETE && path == "/v1/session" {
+            continue;
+        }
+        let body = json!({ "name": "x", "charts": [], "scopes": ["read"], "text": "count(*)" });
+        let body = (method == Method::PUT || method == Method::POST).then_some(&body);
+        let answer = node.ask(method.clone(), &path, &scene.acme.admin, body).await?;
+        let at = format!("{method} {path} {answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{at}");
+        answered += usize::from(answer.status < 400);
+        if answer.status >= 400 {
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{at}");
+        }
+        if path.contains("%FF") {
+            assert_eq!(answer.status, 400, "{at}");
+            named += 1;
+        }
+    }
+    assert!(named >= 12 && answered >= 8, "{named} {answered}");
+    for (path, status) in
+        [("/%FF", 400), ("/v1/alert-events?limit=x", 400), ("/v1/changes?limit=x", 403), ("/nothing", 404)]
+    {
+        let answer = node.ask(Method::GET, path, &scene.acme.admin, None).await?;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{path}"
+        );
+    }
+    // What is the same for everybody says so itself.
+    let page = node.send(Method::GET, "/", &[], None).await?;
+    assert_eq!((page.status, page.header("cache-control")), (200, Some("no-cache")));
     Ok(())
 }

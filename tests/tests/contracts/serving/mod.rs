@@ -7,6 +7,7 @@ mod comparing;
 mod formulas;
 mod grafana;
 mod heat;
+mod lists;
 mod live;
 mod noisy;
 mod numbers;

@@ -164,7 +164,7 @@ async fn without_redis_the_answer_says_so_without_clickhouse_there_is_none() -> 
 async fn the_latest_reconciliation_is_read_back() -> Result<()> {
     let scene = Scene::new().await?;
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
-    let (status, latest) = node.ask(&scene.read_key, "/v1/reconciliations/latest").await?;
+    let (status, latest) = node.ask(&scene.finance_key, "/v1/reconciliations/latest").await?;
     assert_eq!((status, &latest["run_id"]), (200, &json!("run-2")), "{latest}");
     assert_eq!((&latest["first_day"], &latest["days"]), (&json!("2026-03-08"), &json!(1)));
     assert_eq!((&latest["users"], &latest["explained"]), (&json!(100), &json!(true)));

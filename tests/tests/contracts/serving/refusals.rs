@@ -1,8 +1,88 @@
 //! What is not answered, and nobody else's numbers.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reckon_schemas::access::Scope;
+use reckon_serving::Tuning;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::scene::{CANARY, Scene};
+
+/// What is more than numbers: who closed what, what was restated, what somebody sent.
+const BOOKS: [&str; 5] =
+    ["/v1/reconciliations", "/v1/reconciliations/latest", "/v1/periods", "/v1/changes", "/v1/rejected"];
+
+#[tokio::test]
+async fn the_books_are_open_to_finance_and_to_nobody_else() -> Result<()> {
+    let scene = Scene::new().await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    // There is no lake here, so nobody sees what was refused; the others are answered.
+    let opened = |path: &str| if path == "/v1/rejected" { 503 } else { 200 };
+    for path in BOOKS {
+        let (status, problem) = node.ask(&scene.read_key, path).await?;
+        assert_eq!((status, problem["type"].as_str()), (403, Some("forbidden")), "{path} {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("`finance`")), "{path} {problem}");
+        assert_eq!(node.ask(&scene.write_key, path).await?.0, 403, "{path}");
+        assert_eq!(node.ask(&scene.finance_key, path).await?.0, opened(path), "{path}");
+    }
+    for path in ["/v1/query?metric=revenue", "/v1/live?metric=revenue", "/v1/catalog"] {
+        assert_eq!(node.ask(&scene.finance_key, path).await?.0, 403, "{path}");
+    }
+
+    // People have the same scopes.
+    let (accounts, password) = (scene.accounts()?, "correct horse battery");
+    accounts.prepare().await?;
+    for (email, scopes) in
+        [("ada@example.com", &[Scope::Read][..]), ("bob@example.com", &[Scope::Read, Scope::Finance])]
+    {
+        accounts.set_user(&scene.tenant.parse()?, email, password.to_owned(), scopes).await?;
+        let credentials = json!({ "email": email, "password": password });
+        let session = node.http.post(format!("{}/v1/session", node.url)).json(&credentials).send().await?;
+        let cookie = session.headers().get("set-cookie").context("a cookie")?.to_str()?.split(';').next();
+        let cookie = cookie.context("a value")?.to_owned();
+        for path in BOOKS.iter().chain(&["/v1/catalog"]) {
+            let answer = node.http.get(format!("{}{path}", node.url)).header("cookie", &cookie).send().await?;
+            let is_open = *path == "/v1/catalog" || scopes.contains(&Scope::Finance);
+            assert_eq!(answer.status(), if is_open { opened(path) } else { 403 }, "{email} {path}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_told_so() -> Result<()> {
+    let scene = Scene::new().await?;
+    let (query_timeout, events_timeout) = (Duration::from_millis(500), Duration::from_millis(500));
+    let tuning = Tuning { query_timeout, events_timeout, ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, tuning).await?;
+    let address = node.url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).await?;
+    // A body that never comes.
+    let head = format!(
+        "POST /v1/query HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: 10\r\nconnection: close\r\n\r\n",
+        scene.read_key
+    );
+    connection.write_all(head.as_bytes()).await?;
+    let mut answer = vec![0; 64 * 1024];
+    let mut length = 0;
+    while !String::from_utf8_lossy(&answer[..length]).contains('}') {
+        let read = tokio::time::timeout(Duration::from_secs(20), connection.read(&mut answer[length..])).await??;
+        anyhow::ensure!(read > 0, "it ends without a problem: {}", String::from_utf8_lossy(&answer[..length]));
+        length += read;
+    }
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    let (head, body) = answer.split_once("\r\n\r\n").context("a body")?;
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/problem+json"), "{answer}");
+    assert!(head.contains("retry-after: 5"), "{answer}");
+    let problem: Value =
+        serde_json::from_str(body.get(body.find('{').unwrap_or(0)..=body.rfind('}').unwrap_or(0)).context("JSON")?)?;
+    assert_eq!((&problem["type"], &problem["status"]), (&json!("unavailable"), &json!(503)), "{answer}");
+    Ok(())
+}
 
 #[tokio::test]
 async fn only_read_keys_are_answered_and_only_about_their_tenant() -> Result<()> {

@@ -44,6 +44,7 @@ pub(super) const THIRD: (&str, &str) = ("2026-03-09 04:00:00", "2026-03-10 04:00
 pub(super) struct Scene {
     pub(super) tenant: String,
     pub(super) read_key: String,
+    pub(super) finance_key: String,
     pub(super) write_key: String,
     pub(super) other_key: String,
     pub(super) clickhouse: stores::ClickHouse,
@@ -69,17 +70,19 @@ impl Scene {
         let stack = Stack::shared()?;
         let id = uuid::Uuid::new_v4().simple().to_string()[..10].to_owned();
         let key = |scope| NewKey::from_random(rand::random(), vec![scope]);
-        let (read, write, other) = (key(Scope::Read), key(Scope::Write), key(Scope::Read));
+        let (read, finance, write) = (key(Scope::Read), key(Scope::Finance), key(Scope::Write));
+        let other = NewKey::from_random(rand::random(), vec![Scope::Read, Scope::Finance]);
         let tenant = format!("a{id}");
         let catalog = Catalog {
             tenants: vec![
-                test_tenant(&tenant, vec![read.entry, write.entry])?,
+                test_tenant(&tenant, vec![read.entry, finance.entry, write.entry])?,
                 test_tenant(&format!("b{id}"), vec![other.entry])?,
             ],
         };
         let scene = Self {
             tenant,
             read_key: read.key,
+            finance_key: finance.key,
             write_key: write.key,
             other_key: other.key,
             clickhouse: stores::ClickHouse {
