@@ -122,8 +122,8 @@ impl Stage {
         let sight = row.sight(&self.canary, &self.theirs.id);
         let is_seen = [Some(self.canary.as_str()), sight].into_iter().flatten().any(|sight| text.contains(sight));
         // Who names something that is not there is told what they named.
-        let is_told = answer.status < 400 && text.contains(&self.theirs.id);
-        ensure!(!is_told && !(is_seen && answer.status < 400), "{} {}", answer.status, answer.text);
+        let is_told = is_seen || text.contains(&self.theirs.id);
+        ensure!(answer.status >= 400 || !is_told, "{} {}", answer.status, answer.text);
         ensure!(!text.contains(&self.canary), "{} {}", answer.status, answer.text);
         ensure!(answer.status < 500, "{} {}", answer.status, answer.text);
         Ok(())
