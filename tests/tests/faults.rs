@@ -28,6 +28,8 @@ mod serving_connections;
 mod serving_stores_away;
 #[path = "faults/shuffled.rs"]
 mod shuffled;
+#[path = "faults/slow_bodies.rs"]
+mod slow_bodies;
 #[path = "faults/speed_crash.rs"]
 mod speed_crash;
 #[path = "faults/speed_scenes.rs"]
