@@ -55,8 +55,7 @@ const STANDINGS_MAX: u64 = 10_000;
 pub(crate) struct Evaluator {
     stores: Stores,
     lake: Lake,
-    /// For how long raw events are kept, by the log's time.
-    raw_retention: Duration,
+    retention: Retention,
     saved: Saved,
     tuning: Arc<Tuning>,
     slots: Arc<Semaphore>,
@@ -67,6 +66,15 @@ pub(crate) struct Evaluator {
     progress: Remembered<(), Arc<Counted>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
+}
+
+/// For how long the write path keeps what is not kept for good.
+#[derive(Clone, Copy)]
+pub(crate) struct Retention {
+    /// Raw events, by the log's time.
+    pub(crate) raw: Duration,
+    /// Windows of one second, after their end.
+    pub(crate) seconds: Duration,
 }
 
 /// A question of a tenant.
@@ -108,14 +116,14 @@ impl Moment {
 }
 
 impl Evaluator {
-    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, saved: Saved, tuning: Arc<Tuning>) -> Self {
+    pub(crate) fn new(stores: Stores, lake: Lake, retention: Retention, saved: Saved, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
         let standings = Remembered::new(STANDINGS_MAX, tuning.standing_interval);
         // It becomes part of what is remembered for the whole interval.
         let progress = Remembered::new(1, tuning.standing_interval / 2);
         let redis_is_away = Arc::default();
-        Self { stores, lake, raw_retention, saved, tuning, slots, event_slots, standings, progress, redis_is_away }
+        Self { stores, lake, retention, saved, tuning, slots, event_slots, standings, progress, redis_is_away }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -238,7 +246,7 @@ impl Evaluator {
 
 impl Evaluator {
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.tuning.seconds_kept }
+        Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.retention.seconds }
     }
 
     /// An answer without Redis is right as of some seconds ago, and says so.
