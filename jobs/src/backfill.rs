@@ -1,7 +1,6 @@
 //! `reckon backfill`: a rollup's history, counted or estimated; the checklist as a table, the result as one line of JSON.
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use jiff::civil::Date;
 use reckon_batch::backfill::{self, Config, Outcome, Request};
 use reckon_schemas::cell::Rollup;
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::nightly::Bars;
-use crate::report::say;
+use crate::report::{self, say};
 use crate::{owner, prepare};
 
 #[derive(Debug, Args)]
@@ -56,9 +55,7 @@ pub(crate) async fn run(settings: &Settings, arguments: Arguments, shutdown: Can
 }
 
 fn print(outcome: &Outcome) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["", "check", "found"]);
+    let mut table = report::table(["", "check", "found"]);
     for check in &outcome.checklist {
         table.add_row([if check.good { "ok" } else { "OPEN" }, check.name, &check.finding]);
     }

@@ -6,15 +6,15 @@ mod check;
 mod collect;
 mod count;
 mod events;
+mod expected;
 mod fill;
+mod fill_lake;
 mod flink;
 mod freshness;
 mod http;
-mod lake;
 mod progress;
 mod raw;
 mod recount;
-mod recount_lake;
 mod scene;
 mod serving;
 mod table;
@@ -61,9 +61,9 @@ enum Line {
     /// Send events at a steady rate, and measure until they can be read and are pushed.
     Freshness(freshness::Arguments),
     /// Fill a lake in the folder with events, by the archive's own code.
-    Lake(lake::Arguments),
+    Lake(fill_lake::Arguments),
     /// Count the lake in the folder exactly: time, memory, and a digest of the answer.
-    Recount(recount_lake::Arguments),
+    Recount(recount::Arguments),
     /// Ask a serving node over millions of rows: kept answers, computed ones, and many at once.
     Serving(serving::Arguments),
     /// Let many clients watch one number.
@@ -91,8 +91,8 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments, shutdown: Canc
             Line::Cells(arguments) => cells::run(&settings, &dir, &arguments).await,
             Line::Collect(arguments) => collect::run(&settings, &dir, &arguments).await,
             Line::Freshness(arguments) => freshness::run(&settings, &dir, &arguments).await,
-            Line::Lake(arguments) => lake::run(&dir, &arguments).await,
-            Line::Recount(arguments) => recount_lake::run(&dir, &arguments).await,
+            Line::Lake(arguments) => fill_lake::run(&dir, &arguments).await,
+            Line::Recount(arguments) => recount::run(&dir, &arguments).await,
             Line::Serving(arguments) => serving::run(&settings, &dir, &arguments).await,
             Line::Live(arguments) => serving::live::run(&settings, &dir, &arguments).await,
             Line::Table(_) => unreachable!("handled above"),

@@ -107,7 +107,7 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Send generated events to a collector at a steady rate, and report what it took.
     Load(load::Arguments),
-    /// Measure the speed layer on this machine, line by line; `make bench-speed` runs all of them.
+    /// Measure the layers on this machine, line by line; `make bench-speed`, `bench-batch` and `bench-serving` run all of them.
     Bench(bench::Arguments),
 }
 

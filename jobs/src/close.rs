@@ -1,7 +1,6 @@
 //! `reckon close` and `reckon reopen`: the checklist as a table, the result as one line of JSON.
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use reckon_batch::close::{self, Checklist, Error};
 use reckon_schemas::ids::TenantId;
 use reckon_schemas::period::Period;
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::report::say;
+use crate::report::{self, say};
 use crate::{owner, prepare};
 
 #[derive(Debug, Args)]
@@ -104,9 +103,7 @@ fn config(settings: &Settings, command: &str) -> Result<close::Config, Exit> {
 }
 
 fn print(checklist: &Checklist) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["", "check", "found", "to do"]);
+    let mut table = report::table(["", "check", "found", "to do"]);
     for item in &checklist.items {
         let (mark, remedy) = if item.open == 0 { ("ok", "") } else { ("OPEN", item.remedy) };
         table.add_row([mark, item.name, &item.finding, remedy]);

@@ -1,11 +1,11 @@
 //! `reckon conservation`: the proof that the lake holds the log.
 
-use comfy_table::{Cell, Table, presets};
+use comfy_table::{Cell, Table};
 use reckon_batch::conservation::{self, Partition, Range, Why};
 
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::report::{right, say};
+use crate::report::{self, right, say};
 
 /// The most ranges of a partition that fit into a table; the JSON has all of them.
 const RANGES_SHOWN: usize = 3;
@@ -23,9 +23,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Exit> {
 }
 
 fn table(partitions: &[Partition]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let mut table = report::table([
         "topic",
         "partition",
         "log",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use jiff::civil::Date;
 use reckon_batch::explain::{self, Delivery, Explanation, Listed, Part, Verdict};
 use reckon_schemas::cell::Rollup;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::report::{right, rows_table, say};
+use crate::report::{self, right, rows_table, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -100,9 +100,7 @@ fn print(explanation: &Explanation) {
 }
 
 fn deliveries_table(deliveries: &[Listed]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let mut table = report::table([
         "reason",
         "±",
         "event",

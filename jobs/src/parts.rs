@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use reckon_batch::archive;
+use reckon_schemas::window::Grain;
 use reckon_speed::{collect, raw, worker};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
@@ -111,6 +112,7 @@ pub(crate) async fn start(settings: &Settings, parts: &[Part], shutdown: &Cancel
                     clickhouse: settings.clickhouse.clone(),
                     lake: settings.lake.clone(),
                     raw_retention: settings.raw.retention,
+                    seconds_retention: settings.speed.redis_retention.of(Grain::Second),
                     kafka: settings.kafka.clone(),
                     catalog: catalog_watch::follow(settings, catalog.clone(), shutdown.clone()),
                     accounts: accounts::open(settings).map_err(ConfigError::from)?,

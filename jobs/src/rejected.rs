@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use jiff::Timestamp;
 use reckon_batch::rejects::{Reject, rejects};
 use reckon_schemas::event::{Rejection, Source};
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::config::{ConfigError, Settings};
 use crate::exit::Exit;
 use crate::export;
-use crate::report::say;
+use crate::report::{self, say};
 
 /// How much of an item a table shows.
 const SHOWN_CHARS: usize = 80;
@@ -125,9 +125,7 @@ fn lines(topic: &str, rejects: &[Reject]) -> anyhow::Result<String> {
 }
 
 fn table(topic: &str, rejects: &[Reject]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["id", "refused at", "door", "field", "reason", "item"]);
+    let mut table = report::table(["id", "refused at", "door", "field", "reason", "item"]);
     for reject in rejects {
         let item: String = reject.raw.chars().take(SHOWN_CHARS).collect();
         let (id, at) = (id(topic, reject), reject.log_time.to_string());

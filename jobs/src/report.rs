@@ -3,11 +3,10 @@
 use std::fmt::Write;
 
 use comfy_table::presets;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, Row, Table};
 use indicatif::BinaryBytes;
 use reckon_batch::nightly::{Outcome, Read, Report, ReportRow};
 use reckon_schemas::catalog::Measure;
-use reckon_schemas::cell::Rollup;
 use reckon_schemas::settlement::Reason;
 use reckon_schemas::sums::Unit;
 
@@ -98,12 +97,10 @@ pub(crate) fn rows_table(rows: &[ReportRow]) -> Table {
         .into_iter()
         .filter(|reason| rows.iter().any(|row| row.reasons.get(reason).is_some_and(|share| *share != 0)))
         .collect();
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
     let mut header = vec!["rollup", "event", "measure", "speed", "batch", "drift"];
     header.extend(reasons.iter().map(|reason| reason.name()));
     header.extend(["residual", "cells"]);
-    table.set_header(header);
+    let mut table = table(header);
     for row in rows {
         let mut cells = vec![
             Cell::new(&row.rollup),
@@ -116,6 +113,14 @@ pub(crate) fn rows_table(rows: &[ReportRow]) -> Table {
         cells.push(right(row.cells.to_string()));
         table.add_row(cells);
     }
+    table
+}
+
+/// An empty table, as every command prints them.
+pub(crate) fn table<T: Into<Row>>(header: T) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(header);
     table
 }
 
@@ -138,28 +143,4 @@ pub(crate) const fn measure_name(measure: Measure) -> &'static str {
         Measure::ActiveUsers => "active users",
         Measure::Top => "top",
     }
-}
-
-/// The exact totals of purchases in a set of reports.
-pub(crate) struct PurchaseTotals {
-    pub(crate) count: i128,
-    pub(crate) usd_minor: i128,
-    pub(crate) users_exact: u64,
-}
-
-/// The exact totals of purchases, from the rows without dimensions. `None` if nothing was settled.
-pub(crate) fn purchase_totals(reports: &[Report]) -> Option<PurchaseTotals> {
-    let report = reports.first()?;
-    let total = |measure: Measure| {
-        let rows = report
-            .rows
-            .iter()
-            .filter(move |row| row.rollup == Rollup::TOTAL && row.event == "purchase" && row.measure == measure);
-        rows.map(|row| row.batch).sum::<i128>()
-    };
-    Some(PurchaseTotals {
-        count: total(Measure::Count),
-        usd_minor: total(Measure::Money),
-        users_exact: report.users_exact,
-    })
 }

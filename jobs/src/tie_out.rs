@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use comfy_table::{Cell, Table, presets};
+use comfy_table::{Cell, Table};
 use jiff::civil::Date;
 use reckon_batch::tie_out::{self, Mapping, TieOut};
 use reckon_schemas::ids::TenantId;
@@ -14,7 +14,7 @@ use crate::config::{ConfigError, Settings};
 use crate::exit::Exit;
 use crate::export::{self, Format};
 use crate::prepare;
-use crate::report::{right, say};
+use crate::report::{self, right, say};
 
 /// The most breaks that a table names; the formats for files have all of them.
 const BREAKS_SHOWN: usize = 50;
@@ -128,9 +128,16 @@ fn text(tie_out: &TieOut) -> anyhow::Result<String> {
 }
 
 fn totals_table(tie_out: &TieOut) -> anyhow::Result<Table> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["currency", "kind", "references", "events", "amount here", "rows", "amount there", "difference"]);
+    let mut table = report::table([
+        "currency",
+        "kind",
+        "references",
+        "events",
+        "amount here",
+        "rows",
+        "amount there",
+        "difference",
+    ]);
     for (currency, kinds) in tie_out.totals()? {
         for (kind, tally) in kinds {
             let difference = tally.ours.1.checked_sub(tally.theirs.1).context("a difference left 128 bits")?;
@@ -146,9 +153,8 @@ fn totals_table(tie_out: &TieOut) -> anyhow::Result<Table> {
 }
 
 fn breaks_table(tie_out: &TieOut) -> anyhow::Result<Table> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["day", "open", "kind", "reference", "here", "there", "difference", "", "events:rows", "note"]);
+    let mut table =
+        report::table(["day", "open", "kind", "reference", "here", "there", "difference", "", "events:rows", "note"]);
     for group in tie_out.breaks().into_iter().take(BREAKS_SHOWN) {
         let row = tie_out.row(group)?;
         table.add_row(vec![

@@ -48,7 +48,7 @@ use crate::alerts::webhook::Webhooks;
 use crate::cache::Answers;
 use crate::lake::Lake;
 use crate::live::Hub;
-use crate::query::Evaluator;
+use crate::query::{Evaluator, Retention};
 use crate::routes::App;
 use crate::stores::{Bounds, Stores};
 pub use crate::tuning::Tuning;
@@ -67,6 +67,8 @@ pub struct Config {
     pub lake: reckon_schemas::stores::Lake,
     /// For how long ClickHouse keeps raw events, by the log's time.
     pub raw_retention: Duration,
+    /// For how long Redis keeps windows of one second after their end.
+    pub seconds_retention: Duration,
     /// For the name of the topic whose progress is told; the log itself is not read.
     pub kafka: Kafka,
     /// Tenants, their metrics and their keys; followed while it runs.
@@ -133,8 +135,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         waiting_max: tuning.waiting_max,
     };
     let access = Arc::new(Access::new(config.catalog, config.accounts.clone(), limits));
-    let evaluator =
-        Evaluator::new(stores.clone(), lake, config.raw_retention, config.accounts.metrics(), tuning.clone());
+    let retention = Retention { raw: config.raw_retention, seconds: config.seconds_retention };
+    let evaluator = Evaluator::new(stores.clone(), lake, retention, config.accounts.metrics(), tuning.clone());
     let answers = Answers::new(evaluator.clone(), tuning.clone());
     // Ends with this function.
     let stop = shutdown.child_token();

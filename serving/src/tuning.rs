@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 pub struct Tuning {
     /// The most windows that one query may span.
     pub windows_max: usize,
-    /// How long the speed layer keeps windows of one second, which is the retention of seconds in its own section.
-    #[serde(with = "humantime_serde")]
-    pub seconds_kept: Duration,
     /// The most windows that one query for the most frequent values may span: a sketch for each and partition is read.
     pub top_windows_max: usize,
     /// The most groups in one answer; smaller ones are cut off, which the answer tells.
@@ -137,7 +134,6 @@ impl Default for Tuning {
         Self {
             windows_max: 10_000,
             top_windows_max: 100,
-            seconds_kept: Duration::from_secs(600),
             groups_max: 100,
             points_max: 100_000,
             rows_max: 1_000_000,

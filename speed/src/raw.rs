@@ -17,10 +17,11 @@ mod reader;
 mod tuning;
 mod writer;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use reckon_schemas::stores::{ClickHouse, Kafka};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::tuning::Tuning;
@@ -29,9 +30,7 @@ use self::block::Filling;
 use self::reader::{Progress, Reader};
 use self::writer::Writer;
 use crate::member::Member;
-
-/// How long the end may take; what is not in ClickHouse by then is read again at the next start.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+use crate::own_thread::{self, Ended};
 
 /// What the part needs to know.
 #[derive(Clone, Debug)]
@@ -85,6 +84,12 @@ pub enum Error {
     Stopped,
 }
 
+impl Error {
+    fn log(error: impl Display) -> Self {
+        Self::Log(error.to_string())
+    }
+}
+
 /// Keeps raw events until `shutdown`, then brings the last block in and leaves the group, in at most 10 s. While
 /// ClickHouse is away, at most two blocks wait for it, and the log holds the rest. Switched off, it only waits.
 ///
@@ -113,22 +118,11 @@ async fn work(config: &Config, to_end: bool, shutdown: CancellationToken) -> Res
     let stop = CancellationToken::new();
     let _stop_on_return = stop.clone().drop_guard();
     let reader = assemble(config, to_end, shutdown.clone(), &stop)?;
-    let (done, mut ended) = oneshot::channel();
-    // A thread of its own, not one of the runtime's: the runtime would wait for it even if the log's client hangs.
-    let thread = std::thread::Builder::new().name("reckon-raw".to_owned());
-    thread
-        .spawn(move || {
-            // Nobody is left to hear it only if the shutdown took too long.
-            let _ = done.send(reader.run());
-        })
-        .map_err(|error| Error::Log(format!("no thread for raw events: {error}")))?;
-    tokio::select! {
-        result = &mut ended => return result.unwrap_or(Err(Error::Stopped)),
-        () = shutdown.cancelled() => {}
-    }
-    match tokio::time::timeout(SHUTDOWN_MAX, ended).await {
-        Ok(result) => result.unwrap_or(Err(Error::Stopped)),
-        Err(_) => {
+    let ended = own_thread::work("reckon-raw", &shutdown, move || reader.run()).await;
+    match ended.map_err(|error| Error::Log(format!("no thread for raw events: {error}")))? {
+        Ended::With(result) => result,
+        Ended::Died => Err(Error::Stopped),
+        Ended::NotInTime => {
             tracing::warn!("raw events did not end in time; what is not in ClickHouse will be read again");
             Ok(Summary::default())
         }

@@ -21,12 +21,13 @@ mod tuning;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reckon_schemas::catalog::Catalog;
 use reckon_schemas::stores::{ClickHouse, Kafka, Lake, Redis};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::tuning::Tuning;
@@ -37,9 +38,7 @@ use self::sinks::{ClickHouseSink, History, RedisSink, Writer, connect_clickhouse
 use self::snapshots::Snapshots;
 use self::windows::Plan;
 use crate::member::Member;
-
-/// How long the end may take; what is not in the stores by then is read again at the next start.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+use crate::own_thread::{self, Ended};
 
 /// What the worker needs to know.
 #[derive(Clone, Debug)]
@@ -139,6 +138,12 @@ pub enum Error {
     Stopped,
 }
 
+impl Error {
+    fn log(error: impl Display) -> Self {
+        Self::Log(error.to_string())
+    }
+}
+
 /// Counts until `shutdown`, then flushes, writes snapshots and leaves the group, in at most 10 s. Stores that are away
 /// are waited for; reading pauses before too much waits for them.
 ///
@@ -149,22 +154,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let stop = CancellationToken::new();
     let _stop_on_return = stop.clone().drop_guard();
     let driver = assemble(&config, shutdown.clone(), &stop)?;
-    let (done, mut ended) = oneshot::channel();
-    // A thread of its own, not one of the runtime's: the runtime would wait for it even if the log's client hangs.
-    let thread = std::thread::Builder::new().name("reckon-speed".to_owned());
-    thread
-        .spawn(move || {
-            // Nobody is left to hear it only if the shutdown took too long.
-            let _ = done.send(driver.run());
-        })
-        .map_err(|error| Error::Log(format!("no thread for the worker: {error}")))?;
-    tokio::select! {
-        result = &mut ended => return result.unwrap_or(Err(Error::Stopped)),
-        () = shutdown.cancelled() => {}
-    }
-    match tokio::time::timeout(SHUTDOWN_MAX, ended).await {
-        Ok(result) => result.unwrap_or(Err(Error::Stopped)),
-        Err(_) => {
+    let ended = own_thread::work("reckon-speed", &shutdown, move || driver.run()).await;
+    match ended.map_err(|error| Error::Log(format!("no thread for the worker: {error}")))? {
+        Ended::With(result) => result,
+        Ended::Died => Err(Error::Stopped),
+        Ended::NotInTime => {
             tracing::warn!("the worker did not end in time; what is not in the stores will be read again");
             Ok(())
         }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::events::{NAMES, tenant};
-use super::recount::{CellKey, Expected, Recount};
+use super::expected::{CellKey, Expected, Recount};
 use super::rounded;
 use super::scene::Scene;
 

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Day, Message, Population};
+use super::expected::{Counting, Recount};
 use super::progress::log_ends;
-use super::recount::{Counting, Recount};
 use super::{rate, rounded};
 use crate::config::Settings;
 use crate::prepare;

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::expected::Recount;
 use super::fill::RECOUNT_FILE;
-use super::recount::Recount;
 use super::{rate, rounded};
 use crate::child::Process;
 use crate::config::Settings;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement};
 use serde_json::Value;
 
 use super::serving::{live_row, serving_row};
 use super::table_batch::recount_row;
-use crate::report::say;
+use crate::report::{self, say};
 
 const WIDTH: u16 = 120;
 
@@ -36,11 +36,9 @@ pub(crate) fn print(arguments: &Arguments) -> Result<()> {
         .filter(|line| !line.trim().is_empty())
         .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON in {}: {line}", path.display())))
         .collect::<Result<_>>()?;
-    let mut table = Table::new();
+    let mut table = report::table(["line", "per second", "what it took", "wanted"]);
     // As wide as a document shows it; what it took wraps.
-    table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.set_header(["line", "per second", "what it took", "wanted"]);
     for line in &lines {
         let Row { what, rate, details, wanted } = row(line, &Run(&lines));
         table.add_row([

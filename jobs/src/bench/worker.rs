@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::check;
+use super::expected::Recount;
 use super::fill::RECOUNT_FILE;
 use super::progress::{is_acknowledged, log_ends};
-use super::recount::Recount;
 use super::scene::Scene;
 use super::{rate, rounded};
 use crate::child::Process;

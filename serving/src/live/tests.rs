@@ -10,7 +10,7 @@ use super::*;
 use crate::access::Limits;
 use crate::accounts::{self, Accounts};
 use crate::lake::{self, Lake};
-use crate::query::Evaluator;
+use crate::query::{Evaluator, Retention};
 use crate::stores::{Bounds, Stores};
 
 fn tenant() -> Arc<Tenant> {
@@ -42,7 +42,7 @@ fn hub() -> Hub {
     let lake = Lake::new(stores::Lake::at("file:///nowhere"), limits).expect("an engine");
     let url = Some("sqlite:///nowhere/accounts.db".to_owned());
     let accounts = Accounts::open(accounts::Tuning { url, ..accounts::Tuning::default() }).expect("not used");
-    let evaluator = Evaluator::new(stores, lake, Duration::ZERO, accounts.metrics(), tuning.clone());
+    let evaluator = Evaluator::new(stores, lake, Retention { seconds: Duration::ZERO, raw: Duration::ZERO }, accounts.metrics(), tuning.clone());
     let limits = Limits {
         queries_per_second_max: 1,
         live_clients_max: 1,

@@ -106,7 +106,7 @@ impl Evaluator {
     /// From when on every event is among the raw ones. They are kept by the log's time, and an event may be dated ahead
     /// of it.
     pub(crate) fn raw_from(&self, now: EventTime) -> EventTime {
-        now.plus_micros(DATED_AHEAD_US.saturating_sub(micros(self.raw_retention)))
+        now.plus_micros(DATED_AHEAD_US.saturating_sub(micros(self.retention.raw)))
     }
 
     fn source(&self, query: &Query, metric: &Metric, windows: &[Window], now: EventTime) -> Result<Source, Problem> {

@@ -58,8 +58,7 @@ const COUNTED_BY_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Evaluator {
     stores: Stores,
     lake: Lake,
-    /// For how long raw events are kept, by the log's time.
-    raw_retention: Duration,
+    retention: Retention,
     saved: Saved,
     tuning: Arc<Tuning>,
     slots: Arc<Semaphore>,
@@ -71,6 +70,15 @@ pub(crate) struct Evaluator {
     counted_by: Remembered<TenantId, Arc<CountedBy>>,
     /// Whether Redis was away when it was last asked, so that it is logged when that changes.
     redis_is_away: Arc<AtomicBool>,
+}
+
+/// For how long the write path keeps what is not kept for good.
+#[derive(Clone, Copy)]
+pub(crate) struct Retention {
+    /// Raw events, by the log's time.
+    pub(crate) raw: Duration,
+    /// Windows of one second, after their end.
+    pub(crate) seconds: Duration,
 }
 
 /// A question of a tenant.
@@ -112,7 +120,7 @@ impl Moment {
 }
 
 impl Evaluator {
-    pub(crate) fn new(stores: Stores, lake: Lake, raw_retention: Duration, saved: Saved, tuning: Arc<Tuning>) -> Self {
+    pub(crate) fn new(stores: Stores, lake: Lake, retention: Retention, saved: Saved, tuning: Arc<Tuning>) -> Self {
         let slots = Arc::new(Semaphore::new(tuning.evaluations_max.max(1)));
         let event_slots = Arc::new(Semaphore::new(tuning.events_evaluations_max.max(1)));
         let standings = Remembered::new(STANDINGS_MAX, tuning.standing_interval);
@@ -123,7 +131,7 @@ impl Evaluator {
         Self {
             stores,
             lake,
-            raw_retention,
+            retention,
             saved,
             tuning,
             slots,
@@ -245,7 +253,7 @@ impl Evaluator {
 
 impl Evaluator {
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.tuning.seconds_kept }
+        Bounds { windows_max: self.tuning.windows_max, seconds_kept: self.retention.seconds }
     }
 
     /// An answer without Redis is right as of some seconds ago, and says so.

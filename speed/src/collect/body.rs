@@ -27,6 +27,13 @@ pub(crate) struct BodyLimits {
     pub(crate) read_timeout: Duration,
 }
 
+impl BodyLimits {
+    /// The same for a body of so many bytes, on the wire and after decompression.
+    pub(crate) fn of_bytes(self, bytes_max: usize) -> Self {
+        Self { bytes_max, decompressed_bytes_max: bytes_max, ..self }
+    }
+}
+
 /// The memory that all bodies together may take while they are received.
 pub(crate) struct BodyMemory(Semaphore);
 

@@ -19,7 +19,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::message::Message;
-use super::body::BodyLimits;
 use super::credentials;
 use super::intake::{self, Intake, Item, Origin};
 use super::native::RejectedItem;
@@ -79,20 +78,9 @@ pub(crate) async fn post_cloud_events(
 ) -> Result<Response, Problem> {
     let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
     let tenant = credentials::tenant_of(&intake.doors, credentials::bearer_key(&headers))?;
-    let body_limits = BodyLimits {
-        bytes_max: intake.tuning.body_bytes_max,
-        decompressed_bytes_max: intake.tuning.decompressed_bytes_max,
-        read_timeout: intake.tuning.body_read_timeout,
-    };
-    let body = intake.body_memory.read(&headers, body, body_limits).await?;
+    let body = intake.body_memory.read(&headers, body, intake.limits()).await?;
     let client = intake.enricher.client(&headers, peer);
-    let origin = Origin {
-        tenant: &tenant,
-        source: Source::CloudEvents,
-        received_at,
-        traceparent: trace.traceparent(),
-        client: &client,
-    };
+    let origin = Origin::of(&tenant, Source::CloudEvents, received_at, &trace, &client);
     let sorted = {
         let items = items(&headers, &body, intake.tuning.events_per_request_max)?;
         intake.admit(&tenant, items.len())?;

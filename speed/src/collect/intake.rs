@@ -10,12 +10,13 @@ use reckon_schemas::kafka::message_key;
 use reckon_schemas::time::EventTime;
 
 use super::Tuning;
-use super::body::BodyMemory;
+use super::body::{BodyLimits, BodyMemory};
 use super::credentials::Doors;
 use super::enrich::{Client, Enricher};
 use super::problem::Problem;
 use super::producer::{EventLog, Record, Topic, Unwritten};
 use super::quota::Quotas;
+use super::trace::TraceContext;
 
 /// When a client comes back after the log was away or its queue full.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -41,6 +42,18 @@ pub(crate) struct Origin<'a> {
     pub(crate) received_at: EventTime,
     pub(crate) traceparent: &'a str,
     pub(crate) client: &'a Client,
+}
+
+impl<'a> Origin<'a> {
+    pub(crate) fn of(
+        tenant: &'a TenantId,
+        source: Source,
+        received_at: EventTime,
+        trace: &'a TraceContext,
+        client: &'a Client,
+    ) -> Self {
+        Self { tenant, source, received_at, traceparent: trace.traceparent(), client }
+    }
 }
 
 /// One item: its text as it came, and what it was read as.
@@ -75,6 +88,15 @@ impl Intake {
     /// Whether the log is there, so that it makes sense to send events.
     pub(crate) fn is_ready(&self) -> bool {
         self.log.is_reachable()
+    }
+
+    /// The bounds of a body of whoever has shown a key.
+    pub(crate) fn limits(&self) -> BodyLimits {
+        BodyLimits {
+            bytes_max: self.tuning.body_bytes_max,
+            decompressed_bytes_max: self.tuning.decompressed_bytes_max,
+            read_timeout: self.tuning.body_read_timeout,
+        }
     }
 
     /// Whether this many events of the tenant may come in now. A log that is away costs no quota.

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::BodyLimits;
 use super::credentials;
 use super::intake::{self, Intake, Item, Origin};
 use super::problem::{Problem, ProblemDetails};
@@ -94,13 +93,9 @@ pub(crate) async fn post_events(
     let by_header = credentials::bearer_key(&headers);
     let by_header = by_header.map(|key| credentials::tenant_of(&intake.doors, Some(key))).transpose()?;
     // Nobody has to be let in for reading a body without a key, so it is not much of one.
-    let bytes_max = if by_header.is_some() { intake.tuning.body_bytes_max } else { BEACON_BYTES_MAX };
-    let body_limits = BodyLimits {
-        bytes_max,
-        decompressed_bytes_max: if by_header.is_some() { intake.tuning.decompressed_bytes_max } else { bytes_max },
-        read_timeout: intake.tuning.body_read_timeout,
-    };
-    let body: Bytes = intake.body_memory.read(&headers, body, body_limits).await?;
+    let limits = intake.limits();
+    let limits = if by_header.is_some() { limits } else { limits.of_bytes(BEACON_BYTES_MAX) };
+    let body: Bytes = intake.body_memory.read(&headers, body, limits).await?;
     let events_max = intake.tuning.events_per_request_max;
     let (tenant, items) = match by_header {
         Some(tenant) => (tenant, split(&body, is_ndjson(&headers), events_max)?),
@@ -110,13 +105,7 @@ pub(crate) async fn post_events(
         }
     };
     let client = intake.enricher.client(&headers, peer);
-    let origin = Origin {
-        tenant: &tenant,
-        source: Source::Native,
-        received_at,
-        traceparent: trace.traceparent(),
-        client: &client,
-    };
+    let origin = Origin::of(&tenant, Source::Native, received_at, &trace, &client);
     intake.admit(&tenant, items.len())?;
     let sorted = intake::sort(items.into_iter().map(|raw| Item { raw, draft: read(raw) }), &origin, |name| name);
     // While the log is waited for, the request takes no more memory than its receipt.

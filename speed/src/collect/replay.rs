@@ -61,7 +61,7 @@ pub async fn replay(
             let received_at = EventTime::from_timestamp(jiff::Timestamp::now());
             // What the first request said of its client is not known any more.
             let client = Client::default();
-            let origin = Origin { tenant, source, received_at, traceparent: trace.traceparent(), client: &client };
+            let origin = Origin::of(tenant, source, received_at, &trace, &client);
             let read = |item: &Corrected| read(source, &item.item, received_at, &enricher);
             let drafts = of_source().map(|(_, item)| Item { raw: item.item.as_bytes(), draft: read(item) });
             let sorted = intake::sort(drafts, &origin, name_of(source));

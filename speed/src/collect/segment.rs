@@ -20,7 +20,6 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use self::message::{Kind, Message, Outer};
-use super::body::BodyLimits;
 use super::credentials;
 use super::enrich::Enricher;
 use super::intake::{self, Intake, Item, Origin};
@@ -139,11 +138,7 @@ async fn receive(
     let user = credentials::basic_user(headers);
     // A key in a header is checked before the body is read.
     let tenant = user.as_deref().map(|key| credentials::tenant_of(&intake.doors, Some(key))).transpose()?;
-    let limits = BodyLimits {
-        bytes_max: BODY_BYTES_MAX,
-        decompressed_bytes_max: BODY_BYTES_MAX,
-        read_timeout: intake.tuning.body_read_timeout,
-    };
+    let limits = intake.limits().of_bytes(BODY_BYTES_MAX);
     let body = intake.body_memory.read(headers, body, limits).await.map_err(Problem::too_large_as_bad_request)?;
     let not_json = |error| Problem::bad_request(format!("the body is not Segment's JSON: {error}"));
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -155,13 +150,7 @@ async fn receive(
         None => credentials::tenant_of(&intake.doors, envelope.write_key.as_deref())?,
     };
     let client = intake.enricher.client(headers, peer);
-    let origin = Origin {
-        tenant: &tenant,
-        source: Source::Segment,
-        received_at,
-        traceparent: trace.traceparent(),
-        client: &client,
-    };
+    let origin = Origin::of(&tenant, Source::Segment, received_at, trace, &client);
     let outer = Outer { context: envelope.context, sent_at: envelope.sent_at, received_at };
     let sorted = match shape {
         Shape::One(_) if body.len() > EVENT_BYTES_MAX => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use reckon_schemas::event::Event;
 
-use crate::native::{self, Ends, Texts};
+use crate::clickhouse_block::{self, Ends, Texts};
 
 /// Where a record lies in the log, and when it came there.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ const LOG_TIME_MS_MAX: i64 = 4_102_444_800_000;
 impl Columns {
     /// The statement that takes these columns.
     pub(crate) fn statement() -> String {
-        native::insert_statement("raw_events_stored", &LAYOUT)
+        clickhouse_block::insert_statement("raw_events_stored", &LAYOUT)
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -122,7 +122,7 @@ impl Columns {
             vec![self.partition],
             vec![self.offset],
         ];
-        native::block(&LAYOUT, self.rows, columns)
+        clickhouse_block::block(&LAYOUT, self.rows, columns)
     }
 
     fn varying_bytes(&self) -> usize {

@@ -143,7 +143,7 @@ impl Reader {
         let Some((block, spans)) = self.filling.take(&self.topic) else { return Ok(()) };
         if self.progress.full_since.take().is_some() && std::mem::take(&mut self.progress.paused) {
             tracing::info!("reading raw events goes on");
-            self.answer(self.group.resume(&self.partitions()))?;
+            self.group.resume(&self.partitions()).map_err(Error::log)?;
         }
         let rows = block.rows;
         self.progress.under_way = Some((spans, rows));
@@ -158,7 +158,7 @@ impl Reader {
         let since = *self.progress.full_since.get_or_insert_with(Instant::now);
         if !self.progress.paused && since.elapsed() >= PATIENCE {
             tracing::warn!("reading raw events pauses until ClickHouse has taken a block");
-            self.answer(self.group.pause(&self.partitions()))?;
+            self.group.pause(&self.partitions()).map_err(Error::log)?;
             self.progress.paused = true;
         }
         if self.progress.paused {

@@ -147,13 +147,13 @@ impl Driver {
             Some(since) if !self.paused && load > 0.5 && since.elapsed() >= PAUSE_AFTER => {
                 tracing::warn!("reading pauses until the stores have taken what waits");
                 self.paused = true;
-                self.source.pause(&self.partitions()).map_err(|error| Error::Log(error.to_string()))?;
+                self.source.pause(&self.partitions()).map_err(Error::log)?;
             }
             Some(_) if load <= 0.5 => {
                 self.full_since = None;
                 if std::mem::take(&mut self.paused) {
                     tracing::info!("reading goes on");
-                    self.source.resume(&self.partitions()).map_err(|error| Error::Log(error.to_string()))?;
+                    self.source.resume(&self.partitions()).map_err(Error::log)?;
                 }
             }
             _ => {}

@@ -1,17 +1,14 @@
 //! Partitions come and go as the group decides, and where reading of each begins.
 
-use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 
 use super::Reader;
 use crate::member::{Member, Rebalance};
+use crate::patience::ask_patiently;
 use crate::raw::Error;
 
-/// How long the log may be away before a claim is given up.
-const CLAIM_MAX: Duration = Duration::from_secs(60);
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long partitions that are handed over may take to come into ClickHouse.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
 
@@ -63,18 +60,15 @@ impl Reader {
         self.progress.owned.keys().copied().collect()
     }
 
-    pub(super) fn answer(&self, answered: Result<(), impl Display>) -> Result<(), Error> {
-        answered.map_err(|error| Error::Log(error.to_string()))
-    }
-
     fn claim(&mut self, partitions: &[i32]) -> Result<(), Error> {
         let retention_ms = i64::try_from(self.tuning.retention.as_millis()).unwrap_or(i64::MAX);
         let since_ms = jiff::Timestamp::now().as_millisecond().saturating_sub(retention_ms).max(0);
         // Every decision is answered, also where the answer is that nothing will be read.
-        let known = match self.look_up(partitions, since_ms) {
+        let asked = || look_up(&self.group, partitions, since_ms);
+        let known = match ask_patiently(&self.runtime, &self.shutdown, asked).map_err(Error::log) {
             Ok(Some(known)) => known,
             unusable => {
-                self.answer(self.group.assign(&[]))?;
+                self.group.assign(&[]).map_err(Error::log)?;
                 return unusable.map(|_| ());
             }
         };
@@ -84,8 +78,8 @@ impl Reader {
             self.progress.owned.insert(*partition, owned);
         }
         tracing::info!(?offsets, "partitions assigned for raw events");
-        self.answer(self.group.assign(&offsets))?;
-        if self.progress.paused { self.answer(self.group.pause(partitions)) } else { Ok(()) }
+        self.group.assign(&offsets).map_err(Error::log)?;
+        if self.progress.paused { self.group.pause(partitions).map_err(Error::log) } else { Ok(()) }
     }
 
     /// Hands partitions over with everything that was read of them in ClickHouse, unless they are lost or it takes too
@@ -99,30 +93,9 @@ impl Reader {
         for partition in partitions {
             self.progress.owned.remove(partition);
         }
-        self.answer(self.group.unassign(partitions))?;
+        self.group.unassign(partitions).map_err(Error::log)?;
         tracing::info!(?partitions, "partitions given back");
         Ok(())
-    }
-
-    /// Repeats the question until it is answered, for a while; `None` if the end came first.
-    fn look_up(&self, partitions: &[i32], since_ms: i64) -> Result<Option<Vec<Known>>, Error> {
-        let started = Instant::now();
-        let mut warned = false;
-        while !self.shutdown.is_cancelled() {
-            match look_up(&self.group, partitions, since_ms) {
-                Ok(known) => return Ok(Some(known)),
-                Err(error) if started.elapsed() >= CLAIM_MAX => return Err(Error::Log(error.to_string())),
-                Err(error) if !warned => {
-                    tracing::warn!(%error, "cannot take partitions over yet; trying again");
-                    warned = true;
-                }
-                Err(_) => {}
-            }
-            let pause = async { tokio::time::timeout(RETRY_INTERVAL, self.shutdown.cancelled()).await };
-            // Either the time is over or the end has come; the loop looks which.
-            let _ = self.runtime.block_on(pause);
-        }
-        Ok(None)
     }
 }
 

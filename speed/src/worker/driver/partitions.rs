@@ -8,12 +8,10 @@ use rdkafka::error::KafkaError;
 
 use super::Driver;
 use crate::member::{End, Rebalance};
+use crate::patience::ask_patiently;
 use crate::worker::Error;
 use crate::worker::windows::PartitionState;
 
-/// How long the store of snapshots or the log may be away before a claim is given up.
-const CLAIM_MAX: Duration = Duration::from_secs(60);
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a partition that is handed over may take to come into the stores.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
 
@@ -43,7 +41,7 @@ impl Driver {
         let states = match states {
             Ok(Some(states)) => states,
             unusable => {
-                self.answer(self.source.assign(&[]))?;
+                self.source.assign(&[]).map_err(Error::log)?;
                 return unusable.map(|_| ());
             }
         };
@@ -54,12 +52,8 @@ impl Driver {
             self.lanes.claim(end, self.claims, state)?;
         }
         tracing::info!(?offsets, "partitions assigned");
-        self.answer(self.source.assign(&offsets))?;
-        if self.paused { self.answer(self.source.pause(partitions)) } else { Ok(()) }
-    }
-
-    fn answer(&self, answered: Result<(), impl Display>) -> Result<(), Error> {
-        answered.map_err(|error| Error::Log(error.to_string()))
+        self.source.assign(&offsets).map_err(Error::log)?;
+        if self.paused { self.source.pause(partitions).map_err(Error::log) } else { Ok(()) }
     }
 
     /// Hands partitions over, flushed, unless they are lost: then somebody else may have them already.
@@ -72,7 +66,7 @@ impl Driver {
         for partition in partitions {
             self.reading.remove(partition);
         }
-        self.answer(self.source.unassign(partitions))?;
+        self.source.unassign(partitions).map_err(Error::log)?;
         tracing::info!(?partitions, "partitions given back");
         drained
     }
@@ -91,23 +85,20 @@ impl Driver {
 
     /// Where a partition ends, and its newest state; `None` if the end came first.
     fn restore(&self, partition: i32) -> Result<Option<(End, PartitionState)>, Error> {
-        let unreadable = |problem| Error::Snapshots { partition, problem };
-        let Some(found) = self.patiently(|| self.runtime.block_on(self.snapshots.load(partition)), unreadable)? else {
-            return Ok(None);
-        };
+        let found = self.patiently(|| self.runtime.block_on(self.snapshots.load(partition)));
+        let unreadable = |error| Error::Snapshots { partition, problem: format!("{error}") };
+        let Some(found) = found.map_err(unreadable)? else { return Ok(None) };
         let range = || Ok::<_, KafkaError>((jiff::Timestamp::now().as_millisecond(), self.source.range(partition)?));
-        let Some((at_ms, (low, high))) = self.patiently(range, Error::Log)? else {
-            return Ok(None);
-        };
+        let range = self.patiently(range);
+        let Some((at_ms, (low, high))) = range.map_err(Error::log)? else { return Ok(None) };
         let end = End { partition, high, readable: high, at_ms };
         if let Some(state) = found.state {
             self.check_range(partition, state.next_offset(), (low, high))?;
             return Ok(Some((end, state)));
         }
-        let asked = || self.runtime.block_on(self.history.counted_up_to(&self.topic, partition));
-        let Some(counted) = self.patiently(asked, |problem| Error::History { partition, problem })? else {
-            return Ok(None);
-        };
+        let counted = self.patiently(|| self.runtime.block_on(self.history.counted_up_to(&self.topic, partition)));
+        let unanswered = |error| Error::History { partition, problem: format!("{error}") };
+        let Some(counted) = counted.map_err(unanswered)? else { return Ok(None) };
         match counted {
             // A replay of the whole log leads to the same totals; one of its rest does not.
             Some(counted) if low > 0 => {
@@ -125,27 +116,7 @@ impl Driver {
     }
 
     /// Repeats a question until it is answered, for a while; `None` if the end came first.
-    fn patiently<T, E: Display>(
-        &self,
-        ask: impl Fn() -> Result<T, E>,
-        give_up: impl Fn(String) -> Error,
-    ) -> Result<Option<T>, Error> {
-        let started = Instant::now();
-        let mut warned = false;
-        while !self.shutdown.is_cancelled() {
-            match ask() {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(error) if started.elapsed() >= CLAIM_MAX => return Err(give_up(error.to_string())),
-                Err(error) if !warned => {
-                    tracing::warn!(%error, "cannot take a partition over yet; trying again");
-                    warned = true;
-                }
-                Err(_) => {}
-            }
-            let pause = async { tokio::time::timeout(RETRY_INTERVAL, self.shutdown.cancelled()).await };
-            // Either the time is over or the end has come; the loop looks which.
-            let _ = self.runtime.block_on(pause);
-        }
-        Ok(None)
+    fn patiently<T, E: Display>(&self, ask: impl Fn() -> Result<T, E>) -> Result<Option<T>, E> {
+        ask_patiently(&self.runtime, &self.shutdown, ask)
     }
 }

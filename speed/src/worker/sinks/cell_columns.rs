@@ -5,7 +5,7 @@ use reckon_schemas::sums::Unit;
 
 use super::cell_order::Row;
 use super::clickhouse::unsigned;
-use crate::native::{self, Ends, Texts};
+use crate::clickhouse_block::{self, Ends, Texts};
 
 /// A block ends with so many rows, or with so many bytes of sketches, which may be large.
 const ROWS_MAX: u64 = 65_536;
@@ -52,7 +52,7 @@ const LAYOUT: [(&str, &str); 12] = [
 impl CellColumns {
     /// The statement that takes these columns.
     pub(super) fn statement() -> String {
-        native::insert_statement("speed_cells_raw", &LAYOUT)
+        clickhouse_block::insert_statement("speed_cells_raw", &LAYOUT)
     }
 
     /// Adds one row.
@@ -109,6 +109,6 @@ impl CellColumns {
             vec![filled.money.bytes, filled.money_units.0, filled.money_sums],
             vec![filled.users.0],
         ];
-        native::block(&LAYOUT, filled.rows, columns)
+        clickhouse_block::block(&LAYOUT, filled.rows, columns)
     }
 }

@@ -156,6 +156,7 @@ impl Scene {
             clickhouse: stores::ClickHouse { url: stack.clickhouse.clone(), ..stores::ClickHouse::default() },
             lake: stores::Lake::at("file:///nowhere"),
             raw_retention: Duration::from_secs(7 * 86_400),
+            seconds_retention: Duration::from_secs(600),
             kafka: stores::Kafka::default(),
             catalog: self.catalog.subscribe(),
             accounts: accounts.clone(),

@@ -82,6 +82,7 @@ impl Scene {
             clickhouse: self.world.clickhouse.clone(),
             lake: self.world.lake.clone(),
             raw_retention,
+            seconds_retention: Duration::from_secs(600),
             kafka: self.world.kafka.clone(),
             catalog: watch::channel(Arc::new(Catalog { tenants: vec![self.tenant()?, self.neighbour()] })).1,
             accounts: self.world.accounts()?,

@@ -138,6 +138,7 @@ impl Scene {
             lake: stores::Lake::at("file:///nowhere"),
             // All questions about single events are about raw ones; there is no lake.
             raw_retention: Duration::from_secs(100 * 366 * 86_400),
+            seconds_retention: Duration::from_secs(600),
             kafka: stores::Kafka { topics, ..stores::Kafka::default() },
             catalog: followed,
             accounts: self.accounts()?,
