@@ -131,7 +131,6 @@ async fn a_base_of_cut_windows_is_refused() -> Result<()> {
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
     for (grain, back, status) in [
         ("1d", "36h", 422),
-        // The day before one of 23 hours has 24.
         ("1d", "23h", 422),
         ("1d", "24h", 200),
         ("1h", "30m", 422),
