@@ -94,7 +94,7 @@ async fn lists_are_lines_for_spreadsheets_page_by_page() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_form_that_there_is_not_is_refused_before_anything_is_done() -> Result<()> {
+async fn a_form_that_there_is_not_is_refused() -> Result<()> {
     let scene = Scene::new().await?;
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
     for (path, accept, status) in [

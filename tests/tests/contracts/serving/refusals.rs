@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use reckon_schemas::access::Scope;
 use reckon_serving::Tuning;
+use reckon_tests::until;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,11 +35,14 @@ async fn the_books_are_open_to_finance_and_to_nobody_else() -> Result<()> {
 
     // People have the same scopes.
     let (accounts, password) = (scene.accounts()?, "correct horse battery");
-    accounts.prepare().await?;
+    let tenant = scene.tenant.parse()?;
     for (email, scopes) in
         [("ada@example.com", &[Scope::Read][..]), ("bob@example.com", &[Scope::Read, Scope::Finance])]
     {
-        accounts.set_user(&scene.tenant.parse()?, email, password.to_owned(), scopes).await?;
+        until("the configuration store", Duration::from_secs(20), async || {
+            Ok(accounts.set_user(&tenant, email, password.to_owned(), scopes).await.is_ok())
+        })
+        .await?;
         let credentials = json!({ "email": email, "password": password });
         let session = node.http.post(format!("{}/v1/session", node.url)).json(&credentials).send().await?;
         let cookie = session.headers().get("set-cookie").context("a cookie")?.to_str()?.split(';').next();
