@@ -42,7 +42,13 @@ fn hub() -> Hub {
     let lake = Lake::new(stores::Lake::at("file:///nowhere"), limits).expect("an engine");
     let url = Some("sqlite:///nowhere/accounts.db".to_owned());
     let accounts = Accounts::open(accounts::Tuning { url, ..accounts::Tuning::default() }).expect("not used");
-    let evaluator = Evaluator::new(stores, lake, Retention { seconds: Duration::ZERO, raw: Duration::ZERO }, accounts.metrics(), tuning.clone());
+    let evaluator = Evaluator::new(
+        stores,
+        lake,
+        Retention { seconds: Duration::ZERO, raw: Duration::ZERO },
+        accounts.metrics(),
+        tuning.clone(),
+    );
     let limits = Limits {
         queries_per_second_max: 1,
         live_clients_max: 1,
