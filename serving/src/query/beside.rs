@@ -72,37 +72,31 @@ impl Evaluator {
 
     /// The parts of a plan in which a layer did not count what is asked for, because it was added to the catalog later.
     pub(super) async fn uncounted(&self, selection: &Selection, plan: &Plan) -> Result<Vec<Gap>, Problem> {
+        let (rollup, is_top) = (selection.rollup.name(), selection.measure == Measure::Top);
+        let top = is_top.then(|| plan_item(&selection.event, rollup));
+        let rollup = (!is_top && rollup != Rollup::TOTAL).then(|| rollup.to_owned());
         let summed = selection.unit.as_ref().filter(|unit| matches!(unit, Unit::Property(_))).map(ToString::to_string);
-        let (items, has_rollup): (Vec<String>, bool) = match selection.measure {
-            Measure::Top => (vec![plan_item(&selection.event, selection.rollup.name())], false),
-            _ => {
-                let rollup = Some(selection.rollup.name()).filter(|name| *name != Rollup::TOTAL).map(str::to_owned);
-                let has_rollup = rollup.is_some();
-                (rollup.into_iter().chain(summed.clone()).collect(), has_rollup)
-            }
-        };
+        let items: Vec<&String> = [&top, &rollup, &summed].into_iter().flatten().collect();
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let clickhouse = &self.stores().clickhouse;
         let days = plan.settled_days(plan.windows_of(Layer::Batch));
         let counted_by = self.counted_by(&selection.tenant).await?;
         let mut gaps = Vec::new();
-        if has_rollup && !days.is_empty() {
-            let uncounted = clickhouse.uncounted_days(selection, days).await.map_err(|error| store_problem(&error))?;
-            gaps.extend(days_without(days, &uncounted, UNCOUNTED));
+        if rollup.is_some() && !days.is_empty() {
+            let uncounted = self.stores().clickhouse.uncounted_days(selection, days).await;
+            gaps.extend(days_without(days, &uncounted.map_err(|error| store_problem(&error))?, UNCOUNTED));
         }
-        if let Some(unit) = summed.filter(|unit| counted_by.was_added(unit)) {
-            let noted_at = counted_by.noted_at(&unit);
+        if let Some(unit) = summed.as_ref().filter(|unit| counted_by.was_added(unit)) {
+            let noted_at = counted_by.noted_at(unit);
             let is_before = |day: &&SettledDay| noted_at.is_none_or(|at| day.settled_at < at + SETTLING_MAX);
             let days: Vec<SettledDay> = days.iter().filter(is_before).cloned().collect();
             if !days.is_empty() {
-                let unsummed =
-                    clickhouse.unsummed_days(selection, &days).await.map_err(|error| store_problem(&error))?;
-                gaps.extend(days_without(&days, &unsummed, UNSUMMED));
+                let unsummed = self.stores().clickhouse.unsummed_days(selection, &days).await;
+                gaps.extend(days_without(&days, &unsummed.map_err(|error| store_problem(&error))?, UNSUMMED));
             }
         }
-        let since = items.iter().map(|item| counted_by.since(item)).max().unwrap_or(Since::Always);
+        let since = items.into_iter().map(|item| counted_by.since(item)).max().unwrap_or(Since::Always);
         gaps.extend(counted_since(plan, since));
         Ok(gaps)
     }

@@ -34,7 +34,7 @@ pub(crate) struct Owned {
     handed_log_time_ms: [i64; 2],
     visible_log_time_ms: [i64; 2],
     /// Where the partition ended when it was claimed: an end before that is one from an earlier claim.
-    claimed_at: i64,
+    end_at_claim: i64,
     /// When the log was last known to have nothing that the state does not have.
     read_up_at_ms: i64,
 }
@@ -57,7 +57,7 @@ impl Owned {
             reported: Tallies::default(),
             handed_log_time_ms: [log_time_ms; 2],
             visible_log_time_ms: [log_time_ms; 2],
-            claimed_at: end.high,
+            end_at_claim: end.high,
             read_up_at_ms: 0,
         };
         owned.note_end(&end);
@@ -66,7 +66,7 @@ impl Owned {
 
     /// The partition ended there, at a moment before the newest record was read that the state has.
     pub(crate) fn note_end(&mut self, end: &End) {
-        if end.high >= self.claimed_at && self.state.next_offset() >= end.readable {
+        if end.high >= self.end_at_claim && self.state.next_offset() >= end.readable {
             self.read_up_at_ms = self.read_up_at_ms.max(end.at_ms);
         }
     }
