@@ -40,6 +40,7 @@ async fn the_books_are_open_to_finance_and_to_nobody_else() -> Result<()> {
         [("ada@example.com", &[Scope::Read][..]), ("bob@example.com", &[Scope::Read, Scope::Finance])]
     {
         until("the configuration store", Duration::from_secs(20), async || {
+            accounts.prepare().await?;
             Ok(accounts.set_user(&tenant, email, password.to_owned(), scopes).await.is_ok())
         })
         .await?;
