@@ -1,10 +1,13 @@
 //! The description of the interface, generated from the handlers, and a page to try it.
 
+use std::collections::BTreeSet;
+
 use axum::routing::get;
 use axum::{Json, Router};
 use reckon_schemas::access::Scope;
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::schema::{AllOf, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -23,6 +26,8 @@ const SESSION_COOKIE: &str = "__Host-reckon";
         description = "Numbers that say where they come from: settled or provisional, exact or estimated, and how far off they can be."
     ),
     paths(api::query, anomalies::anomalies, funnels::funnels, api::live, api::live_ws, catalog::catalog),
+    // It has an answer that is its base, so it is not found from there.
+    components(schemas(crate::answer::Comparison)),
     modifiers(&Credentials),
     tags((name = "read", description = "Ask for numbers"))
 )]
@@ -62,7 +67,28 @@ pub(crate) fn document(extra: Vec<Document>) -> Document {
     for other in rooms.into_iter().chain(extra) {
         document.merge(other);
     }
+    open_parts(&mut document);
     document
+}
+
+/// What was saved and what is known about it are one object in an answer: there, what was saved must not say that it has no
+/// other fields.
+fn open_parts(document: &mut Document) {
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    let mut parts = BTreeSet::new();
+    for schema in schemas.values() {
+        let RefOr::T(Schema::AllOf(AllOf { items, .. })) = schema else { continue };
+        let names = items.iter().filter_map(|item| match item {
+            RefOr::Ref(part) => part.ref_location.rsplit('/').next().map(str::to_owned),
+            RefOr::T(_) => None,
+        });
+        parts.extend(names);
+    }
+    for part in parts {
+        if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(&part) {
+            object.additional_properties = None;
+        }
+    }
 }
 
 /// `/openapi.json` and `/docs`.
@@ -75,7 +101,6 @@ pub(super) fn router(extra: Vec<Document>) -> Router<App> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;

@@ -53,12 +53,12 @@ pub(super) async fn answers_equal_the_source(world: &mut World, source: &Source)
     std::fs::write(world.config(), format!("{config}\n{SERVE}"))?;
     let mut serving = world.start_serving().await?;
 
-    eprintln!("seed {SEED:#x}");
     let mut random = StdRng::seed_from_u64(SEED);
     let mut judge = Judge::new(Oracle::start(&source.folder)?);
     for number in 0..source.rounds * Asked::A_ROUND {
         let asked = Asked::random(&mut random, source, number % Asked::A_ROUND)?;
-        let answer = ask(world, &asked).await.with_context(|| format!("question {number}: {asked:?}"))?;
+        let answer = ask(world, &asked).await;
+        let answer = answer.with_context(|| format!("seed {SEED:#x}, question {number}: {asked:?}"))?;
         let judged = judge.judge(&asked, &answer);
         judged.with_context(|| format!("seed {SEED:#x}, question {number}: {asked:?}\n{answer:.1500}"))?;
     }

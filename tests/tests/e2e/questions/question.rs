@@ -201,7 +201,7 @@ impl Question {
             "1m" => 4,
             "5m" => 30,
             _ if self.dimensions().len() > 1
-                || !["department", "store"].contains(&self.dimensions().first().unwrap_or(&"store")) =>
+                || !["department", "store"].contains(self.dimensions().first().unwrap_or(&"store")) =>
             {
                 85
             }

@@ -49,7 +49,9 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set() -> Result<Self> {
-        let mut world = World::with_neighbours(&Stack::shared()?, TUNING, &["b"])?;
+        // A stream that has nothing to say is heard all the same.
+        let tuning = format!("{TUNING}\n[serve]\nheartbeat = \"1s\"\n");
+        let mut world = World::with_neighbours(&Stack::shared()?, &tuning, &["b"])?;
         let canary = format!("canary{}", uuid::Uuid::new_v4().simple());
         let named = Metric {
             name: canary.clone(),
