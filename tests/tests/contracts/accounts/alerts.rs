@@ -1,6 +1,6 @@
 //! What alerts tell, where the store and who asks matter: in order, to everybody who may know it, whatever else is broken.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -30,9 +30,10 @@ on_both_stores!(
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The identifier of the event of that number.
+/// The identifier of the event of that number. Identifiers begin with their time, and old events are removed.
 fn id(number: u128) -> String {
-    uuid::Uuid::from_u128(number).simple().to_string()
+    static FIRST: LazyLock<u128> = LazyLock::new(|| uuid::Uuid::now_v7().as_u128());
+    uuid::Uuid::from_u128(*FIRST + number).simple().to_string()
 }
 
 async fn told(pool: &AnyPool, tenant: &str, alert: &str, id: &str) -> Result<()> {

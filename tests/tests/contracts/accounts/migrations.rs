@@ -1,12 +1,15 @@
 //! Stores that older builds made become what this one needs, also when several nodes begin at the same time.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use reckon_schemas::access::{NewKey, Scope};
 use reckon_serving::accounts::Accounts;
+use reckon_tests::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
 
 use super::on_both_stores;
 use super::scene::{Database, Keys, Scene, quick};
@@ -19,7 +22,10 @@ const NODES: usize = 4;
 
 /// The store of the first build, with a row in every table; a key that is in it.
 async fn first_store(database: &Database, tenant: &Keys) -> Result<String> {
-    let pool = database.pool().await?;
+    // Which makes the file of SQLite.
+    let url = if database.url.starts_with("sqlite") { &format!("{}?mode=rwc", database.url) } else { &database.url };
+    sqlx::any::install_default_drivers();
+    let pool = AnyPool::connect(url).await?;
     let first = Migration::new(1, "accounts".into(), MigrationType::Simple, FIRST.into_sql_str(), false);
     Migrator::with_migrations(vec![first]).run(&pool).await?;
     let NewKey { key, entry } = NewKey::from_random(rand::random(), vec![Scope::Read]);
@@ -51,7 +57,10 @@ async fn the_first_tables_and_what_is_in_them_become_the_newest(database: Databa
     let key = first_store(&database, &scene.acme).await?;
     let node = scene.plain_node(&database.url).await?;
     let get = async |path: &str| node.ask(Method::GET, path, &scene.acme.admin, None).await?.json();
-    assert_eq!(node.ask(Method::GET, "/v1/catalog", &key, None).await?.status, 200, "the key still opens");
+    until("the key, which still opens", Duration::from_secs(10), async || {
+        Ok(node.ask(Method::GET, "/v1/catalog", &key, None).await?.status == 200)
+    })
+    .await?;
     assert_eq!(get("/v1/quotas").await?["live_clients"]["max"], 7);
     let people = get("/v1/users").await?;
     assert_eq!(people["members"][0]["email"], "ada@example.com");
