@@ -71,7 +71,7 @@ struct PlanRow<'a> {
     offset: u64,
     counted: u8,
     watermark: Option<i64>,
-    noted_at: i64,
+    noted_at: Option<i64>,
 }
 
 /// A row of `speed_progress`.
@@ -82,8 +82,8 @@ struct ProgressRow<'a> {
     next_offset: u64,
     watermark: Option<i64>,
     written_at: i64,
-    log_time: i64,
-    caught_up_at: i64,
+    log_time: Option<i64>,
+    caught_up_at: Option<i64>,
 }
 
 /// A client with the settings that every write of this layer relies on.
@@ -209,7 +209,7 @@ impl ClickHouseSink {
         if batch.iter().all(|part| part.plans.is_empty()) {
             return Ok(());
         }
-        let noted_at = jiff::Timestamp::now().as_microsecond();
+        let noted_at = Some(jiff::Timestamp::now().as_microsecond());
         let mut insert = self.insert::<PlanRow<'_>>("speed_plans").await?;
         for part in batch {
             for change in &part.plans {
@@ -239,8 +239,8 @@ impl ClickHouseSink {
                 next_offset: unsigned(part.next_offset),
                 watermark: part.watermark.map(|at| at.0),
                 written_at,
-                log_time: part.log_time_ms,
-                caught_up_at: part.caught_up_at_ms,
+                log_time: Some(part.log_time_ms),
+                caught_up_at: Some(part.caught_up_at_ms),
             };
             insert.write(&row).await?;
         }
