@@ -408,7 +408,7 @@ async fn every_route_gives_its_last_good_answer() -> Result<()> {
     let mut node = world.start_serving().await?;
     // Some of the last five minutes, so that somebody is active.
     let from_us = jiff::Timestamp::now().as_microsecond() - 3600 * 1_000_000;
-    produce(&world, &generate(0x5eed_0079, 1_200, from_us, 3_000_000)).await?;
+    produce(&world, &generate(0x5eed_007c, 1_200, from_us, 3_000_000)).await?;
     until_counted(&world).await?;
     let raw = world.run(&["raw", "--until-end"])?;
     ensure!(raw.code == 0, "{}", raw.log);
