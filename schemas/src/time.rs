@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Unit};
+use jiff::{Span, Timestamp, ToSpan, Unit};
 use serde::{Deserialize, Serialize};
 
 /// Microseconds in one second.
@@ -24,7 +24,8 @@ pub fn day_number(day: Date) -> i32 {
 /// The day so many days after 1970-01-01; the first or last of the calendar if it lies beyond.
 #[must_use]
 pub fn day_of_number(number: i32) -> Date {
-    EPOCH.saturating_add(i64::from(number).days())
+    let beyond = if number < 0 { Date::MIN } else { Date::MAX };
+    Span::new().try_days(number).map_or(beyond, |days| EPOCH.saturating_add(days))
 }
 
 /// An instant of event time: microseconds since 1970-01-01T00:00:00Z, negative before it.
