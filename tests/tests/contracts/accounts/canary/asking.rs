@@ -111,6 +111,7 @@ impl Stage {
             ("{password}", PASSWORD),
             ("{invitation}", &self.invitation),
             ("{from}", &self.from.to_string()),
+            ("{to}", &self.to.to_string()),
         ]
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))

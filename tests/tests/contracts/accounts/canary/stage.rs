@@ -44,6 +44,8 @@ pub(super) struct Stage {
     pub(super) invitation: String,
     /// The day of the first events, in the month before this one.
     pub(super) from: jiff::civil::Date,
+    /// The day after tomorrow.
+    pub(super) to: jiff::civil::Date,
     http: reqwest::Client,
 }
 
@@ -78,10 +80,11 @@ impl Stage {
         };
         let (ours, theirs) = (tenant(world.tenant.clone(), "ours"), tenant(format!("{}b", world.tenant), &canary));
         let today = jiff::Zoned::now().in_tz("America/New_York")?.date();
+        let to = today.checked_add(jiff::ToSpan::days(2))?;
         let from = today.first_of_month().checked_sub(jiff::ToSpan::days(2))?;
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         let (ids, invitation) = (BTreeMap::new(), String::new());
-        let mut stage = Self { world, process, ours, theirs, canary, ids, invitation, from, http };
+        let mut stage = Self { world, process, ours, theirs, canary, ids, invitation, from, to, http };
         stage.ours = stage.signed_in(&stage.ours, "60000000").await?;
         stage.theirs = stage.signed_in(&stage.theirs, "70707070").await?;
         stage.fill_the_past().await?;

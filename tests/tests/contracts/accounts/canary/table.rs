@@ -2,7 +2,7 @@
 //! is answered, and how who has the canary sees it there. What removes something comes last.
 //!
 //! In queries and bodies `{canary}` is the canary, whoever asks; `{word}` is what who asks calls their things, which is the
-//! canary for those who have it; `{tenant}`, `{email}`, `{password}` are those of who asks, `{from}` is a date before all events,
+//! canary for those who have it; `{tenant}`, `{email}`, `{password}` are those of who asks, `{from}` and `{to}` are dates around all events,
 //! and `{invitation}` waits for somebody. A path that names something names what belongs to those who have the canary.
 
 use super::stage::AMOUNT;
@@ -81,9 +81,9 @@ const ALERT: &str = r#"{"name":"{word}","metric":"purchases","side":"above","thr
 const SCOPES: &str = r#"{"scopes":["read","write"]}"#;
 const FUNNEL: &str =
     r#"{"steps":[{"event":"view"},{"event":"purchase"}],"within_s":3600,"by":"department","from":"{from}"}"#;
-const PANEL: &str = r#"{"range":{"from":"{from}","to":"2100-01-01"},"intervalMs":86400000,
+const PANEL: &str = r#"{"range":{"from":"{from}","to":"{to}"},"intervalMs":86400000,
     "targets":[{"target":"purchases","payload":{"by":"department","grain":"1d"}}]}"#;
-const TABLE: &str = r#"{"range":{"from":"{from}","to":"2100-01-01"},
+const TABLE: &str = r#"{"range":{"from":"{from}","to":"{to}"},
     "targets":[{"target":"revenue","payload":{"format":"table","grain":"1d"}}],
     "adhocFilters":[{"key":"department","operator":"=","value":"{canary}"}]}"#;
 
