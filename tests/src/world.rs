@@ -145,8 +145,13 @@ impl World {
 
     /// Changes the tenant's entry in the catalog, for whoever reads it from now on, and for who follows it.
     pub fn change_catalog(&mut self, change: impl FnOnce(&mut Tenant)) -> Result<()> {
+        self.change_catalog_of(0, change)
+    }
+
+    /// The same for one of the neighbours, who come after the tenant.
+    pub fn change_catalog_of(&mut self, number: usize, change: impl FnOnce(&mut Tenant)) -> Result<()> {
         let mut catalog = (*self.catalog).clone();
-        change(&mut catalog.tenants[0]);
+        change(&mut catalog.tenants[number]);
         let new = self.folder.path().join("catalog.toml.new");
         std::fs::write(&new, toml::to_string(&catalog)?)?;
         std::fs::rename(new, self.folder.path().join("catalog.toml"))?;

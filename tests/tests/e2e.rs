@@ -2,7 +2,7 @@
 
 #[path = "e2e/grocer.rs"]
 mod grocer;
-#[path = "e2e/questions.rs"]
+#[path = "e2e/questions/mod.rs"]
 mod questions;
 #[path = "e2e/year.rs"]
 mod year;

@@ -22,8 +22,12 @@ mod object_store;
 mod raw;
 #[path = "faults/redis_lost.rs"]
 mod redis_lost;
+#[path = "faults/serving_behind.rs"]
+mod serving_behind;
 #[path = "faults/serving_connections.rs"]
 mod serving_connections;
+#[path = "faults/serving_routes_away.rs"]
+mod serving_routes_away;
 #[path = "faults/serving_stores_away.rs"]
 mod serving_stores_away;
 #[path = "faults/shuffled.rs"]

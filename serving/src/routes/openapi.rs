@@ -149,13 +149,19 @@ mod tests {
 
     #[test]
     fn every_route_is_described_and_every_description_is_routed() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
         let mut routes = BTreeSet::new();
-        for file in std::fs::read_dir(folder).expect("the routes") {
-            let path = file.expect("a file").path();
-            let source = std::fs::read_to_string(&path).expect("text");
-            // Without tests such as this one.
-            routes.extend(routed(source.split("#[cfg(test)]").next().unwrap_or_default()));
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("the routes") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let source = std::fs::read_to_string(&path).expect("text");
+                // Without tests such as this one.
+                routes.extend(routed(source.split("#[cfg(test)]").next().unwrap_or_default()));
+            }
         }
         let document = serde_json::to_value(document(vec![])).expect("serialises");
         let paths = document["paths"].as_object().expect("paths").iter();

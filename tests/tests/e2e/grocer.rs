@@ -11,7 +11,7 @@ use reckon_tests::stack::repository;
 use reckon_tests::{Stack, World, lake};
 use serde_json::Value;
 
-use crate::questions;
+use crate::questions::{self, Source};
 
 /// What the slice's README says it is.
 const ROWS: u64 = 83_682;
@@ -45,7 +45,14 @@ async fn three_weeks_of_purchases_settle_to_the_cent() -> Result<()> {
     ensure!(again.code == 99, "nothing changed, so there is nothing to do, but it was {}:\n{}", again.code, again.log);
 
     days_equal_the_source(&world).await?;
-    questions::answers_equal_the_source(&mut world).await
+    // The clocks change in between.
+    let source = Source {
+        folder: repository().join("tests/fixtures/grocer"),
+        first: "2017-03-06T05:00:00Z",
+        end: "2017-03-27T04:00:00Z",
+        rounds: 20,
+    };
+    questions::answers_equal_the_source(&mut world, &source).await
 }
 
 /// `reckon reconcile` prints what is stored; its last line is JSON.

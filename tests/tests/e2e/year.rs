@@ -10,6 +10,8 @@ use reckon_tests::stack::repository;
 use reckon_tests::{Stack, World};
 use serde::Deserialize;
 
+use crate::questions::{self, Source};
+
 /// The published totals of the data set.
 const PURCHASES: u64 = 1_469_307;
 const REVENUE: &str = "4596039.58";
@@ -57,7 +59,7 @@ async fn every_month_of_the_year_is_what_duckdb_finds_in_the_source() -> Result<
     let mut catalog: Catalog = toml::from_str(&std::fs::read_to_string(format!("{dir}/catalog.toml"))?)?;
     catalog.tenants[0].keys = keys;
     world.change_catalog(|tenant| *tenant = catalog.tenants.remove(0))?;
-    let _serving = world.start_serving().await?;
+    let mut serving = world.start_serving().await?;
 
     let months = by_month(&data.join("transactions.parquet"))?;
     ensure!(months.len() == 13, "{months:?}");
@@ -82,7 +84,9 @@ async fn every_month_of_the_year_is_what_duckdb_finds_in_the_source() -> Result<
             ensure!(total["state"] == "settled" && total["method"] == "exact", "{total}");
         }
     }
-    Ok(())
+    ensure!(serving.stop()?.success());
+    let (first, end) = ("2017-01-01T05:00:00Z", "2018-01-01T05:00:00Z");
+    questions::answers_equal_the_source(&mut world, &Source { folder: data, first, end, rounds: 8 }).await
 }
 
 /// The folder of the data set, which is fetched if it is not there yet.

@@ -1,0 +1,149 @@
+//! The speed layer is silent, or behind the log, or nobody brings single events any more: an answer says so.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reckon_schemas::redis_keys::{self, Progress};
+use reckon_tests::counted::{produce, produce_at, progress_in_redis, until_counted};
+use reckon_tests::lake::log_ranges;
+use reckon_tests::proxy::{Direction, Proxy, Way};
+use reckon_tests::purchases::generate;
+use reckon_tests::world::Member;
+use reckon_tests::{Stack, World, until};
+use serde_json::Value;
+
+use crate::serving_stores_away::{QUESTION, heard, until_fresh, watch};
+
+/// So little may wait for a store that reading soon does.
+const CATCHING_UP: &str = r#"
+[speed]
+allowed_lateness = "2h"
+flush_interval = "100ms"
+clickhouse_interval = "300ms"
+dirty_cells_max = 2000
+
+[serve]
+live_refresh = "1s"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_that_the_speed_layer_is_behind() -> Result<()> {
+    let stack = Stack::shared()?;
+    let world = World::new(&stack)?;
+    let from_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
+    let mut worker = world.start("speed")?;
+    produce(&world, &generate(0x5eed_0078, 100, from_us, 1_000_000)).await?;
+    until_counted(&world).await?;
+    let _node = world.start_serving().await?;
+    let answer = world.query(&format!("/v1/query?{QUESTION}")).await?;
+    ensure!(answer["stale"].is_null(), "{answer:#}");
+    let mut live = watch(&world).await?;
+    worker.kill()?;
+    heard(&mut live, &"speed_behind".into()).await?;
+    let answer = world.query(&format!("/v1/query?{QUESTION}")).await?;
+    ensure!(answer["stale"]["reason"] == "speed_behind", "{answer:#}");
+    ensure!(answer["stale"]["age_ms"].as_i64() > Some(5_000), "{answer:#}");
+    Ok(())
+}
+
+/// Reading waits for a store while a part of the worker goes on reporting progress: that it is heard of is not enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_that_the_speed_layer_catches_up() -> Result<()> {
+    let stack = Stack::shared()?;
+    let world = World::with_tuning(&stack, CATCHING_UP)?;
+    let from_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
+    let mut purchases = generate(0x5eed_0079, 12_100, from_us, 100_000);
+    let backlog = purchases.split_off(100);
+    let (proxy, url) = Proxy::before(&stack.clickhouse).await?;
+    let mut worker = world.start_worker(&Member { clickhouse: Some(url), ..Member::named("one") })?;
+    produce(&world, &purchases).await?;
+    until_counted(&world).await?;
+    let node = world.start_serving().await?;
+    until_fresh(&world, 100).await?;
+    let mut live = watch(&world).await?;
+    heard(&mut live, &Value::Null).await?;
+
+    proxy.set(Direction::Requests, Way::Held);
+    produce(&world, &backlog).await?;
+    heard(&mut live, &"speed_behind".into()).await?;
+    let answer = world.query(&format!("/v1/query?{QUESTION}")).await?;
+    ensure!(answer["stale"]["reason"] == "speed_behind", "{answer:#}");
+    ensure!(answer["stale"]["age_ms"].as_i64() > Some(5_000), "{answer:#}");
+    let ends: i64 = log_ranges(&world, &world.kafka.topics.events).await?.values().map(|(_, high)| high).sum();
+    let counted: i64 = progress_in_redis(&world).await?.values().sum();
+    ensure!(counted < ends, "{counted} of {ends} are counted: nothing is behind");
+    ensure!(silent_ms(&world).await? < 5_000, "it is silent, too: {}", worker.log_tail());
+
+    proxy.set(Direction::Requests, Way::Open);
+    until_fresh(&world, 12_100).await.with_context(|| format!("{}\n{}", node.log_tail(), worker.log_tail()))?;
+    heard(&mut live, &Value::Null).await?;
+    // Nothing happens any more, and both stores are told that this is so.
+    let caught_up_ms = || async { Ok::<_, anyhow::Error>((in_redis(&world).await?, in_clickhouse(&world).await?)) };
+    let before = caught_up_ms().await?;
+    until("the idle partitions to be up to date", Duration::from_secs(30), || async {
+        let now = caught_up_ms().await?;
+        Ok(now.0 > before.0 + 2_000 && now.1 > before.1 + 2_000)
+    })
+    .await?;
+    ensure!(worker.stop()?.success(), "{}", worker.log_tail());
+    Ok(())
+}
+
+async fn progress(world: &World) -> Result<Vec<Progress>> {
+    let mut connection = world.redis_connection().await?;
+    let key = redis_keys::progress(&world.kafka.topics.events);
+    let all: Vec<String> = redis::cmd("HVALS").arg(key).query_async(&mut connection).await?;
+    all.iter().map(|json| Ok(serde_json::from_str(json)?)).collect()
+}
+
+/// How long ago the partition reported in Redis that is silent for the longest time.
+async fn silent_ms(world: &World) -> Result<i64> {
+    let written_at_ms = progress(world).await?.iter().map(|progress| progress.written_at_ms).min();
+    Ok(jiff::Timestamp::now().as_millisecond() - written_at_ms.context("no progress")?)
+}
+
+/// Up to when everything is counted, by Redis.
+async fn in_redis(world: &World) -> Result<i64> {
+    let all = progress(world).await?;
+    all.iter().map(|progress| progress.caught_up_at_ms).min().flatten().context("a partition does not say")
+}
+
+/// The same by ClickHouse.
+async fn in_clickhouse(world: &World) -> Result<i64> {
+    let sql =
+        "SELECT min(toUnixTimestamp64Milli(assumeNotNull(caught_up_at))) FROM speed_progress FINAL WHERE topic = ?";
+    Ok(world.clickhouse_client().query(sql).bind(&world.kafka.topics.events).fetch_one::<i64>().await?)
+}
+
+/// What has single events is asked while nobody brings them any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_from_when_on_single_events_are_missing() -> Result<()> {
+    const BY_USER: &str = "/v1/query?metric=purchases&grain=1h&by=user_id";
+    let stack = Stack::shared()?;
+    let world = World::with_tuning(&stack, &format!("{CATCHING_UP}\n[raw]\ninterval = \"500ms\"\n"))?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let (before_ms, from_us) = (now_ms - 120_000, (now_ms - 3_600_000) * 1_000);
+    let purchases = generate(0x5eed_007a, 200, from_us, 1_000_000);
+    let mut worker = world.start("speed")?;
+    let mut reader = world.start("raw")?;
+    let _node = world.start_serving().await?;
+    produce_at(&world, &purchases[..100], Some(before_ms)).await?;
+    until_counted(&world).await?;
+    until("every single event", Duration::from_secs(60), || async {
+        let answer = world.query(BY_USER).await?;
+        Ok(answer["total"]["value"] == 100 && answer["gaps"] == serde_json::json!([]))
+    })
+    .await?;
+    ensure!(reader.stop()?.success(), "{}", reader.log_tail());
+    produce(&world, &purchases[100..]).await?;
+    until_counted(&world).await?;
+    until("the gap", Duration::from_secs(30), || async {
+        let answer = world.query(BY_USER).await?;
+        let from: Option<jiff::Timestamp> = answer["gaps"][0]["from"].as_str().and_then(|from| from.parse().ok());
+        let is_named = answer["gaps"][0]["reason"].as_str().is_some_and(|reason| reason.contains("reckon raw"));
+        Ok(answer["total"]["value"] == 100 && is_named && from.is_some_and(|at| at.as_millisecond() == before_ms))
+    })
+    .await?;
+    ensure!(worker.stop()?.success(), "{}", worker.log_tail());
+    Ok(())
+}
