@@ -1,8 +1,7 @@
 //! Keys, bounds and the audit log: what an admin of a tenant sees and changes.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use jiff::Timestamp;
@@ -245,11 +244,4 @@ pub(super) fn checked_name(name: &str) -> Result<String, Problem> {
     } else {
         Err(Problem::invalid_body("give a `name` of 1 to 100 characters in one line"))
     }
-}
-
-/// Belongs to one credential: no cache in between may keep it.
-pub(super) fn private(answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

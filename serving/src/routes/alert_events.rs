@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_stream::stream;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::routing::get;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi, ToSchema};
 
 use super::App;
-use super::accounts::private;
 use super::params::Params;
 use crate::access::watcher::{Admission, Watcher};
 use crate::access::{Place, Reader};
@@ -96,7 +96,7 @@ pub(crate) async fn events(
     };
     let is_full = i64::try_from(events.len()) == Ok(limit);
     let next = events.last().filter(|_| is_full).map(|event| event.id.clone());
-    Ok(private(Json(EventPage { events, next })))
+    Ok(Json(EventPage { events, next }).into_response())
 }
 
 /// The same, as it happens: server-sent events `alert`, whose `id` is the event's, with heartbeat comments.
@@ -126,7 +126,7 @@ pub(crate) async fn live(State(app): State<App>, watcher: Watcher, headers: Head
         app.shutdown.clone(),
     );
     let heartbeat = KeepAlive::new().interval(app.tuning.heartbeat);
-    Ok(private(Sse::new(events).keep_alive(heartbeat)))
+    Ok(Sse::new(events).keep_alive(heartbeat).into_response())
 }
 
 /// New events, until shutdown or until who watches may not any more. `newest` tells when there is something new.

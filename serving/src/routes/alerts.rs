@@ -142,7 +142,7 @@ pub(crate) async fn create(
     let alert = accounts.create_alert(caller.tenant.id.as_str(), &definition, &secret, &caller.actor).await?;
     let revision = revision_tag(&alert);
     let body = Json(NewAlertAnswer { alert: alert.into(), secret });
-    Ok((StatusCode::CREATED, [revision, NO_STORE], body).into_response())
+    Ok((StatusCode::CREATED, [revision], body).into_response())
 }
 
 /// One alert, and where it stands.
@@ -161,7 +161,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let alert = app.access.accounts().alert(viewer.tenant.id.as_str(), &id).await?;
     let revision = revision_tag(&alert);
-    Ok(([revision, NO_STORE], Json(AlertAnswer::seen_by(&viewer, alert))).into_response())
+    Ok(([revision], Json(AlertAnswer::seen_by(&viewer, alert))).into_response())
 }
 
 /// Replaces what was written down. The alert begins anew; its secret stays.
@@ -195,7 +195,7 @@ pub(crate) async fn change(
     }
     let alert = accounts.change_alert(&before, &definition, &caller.actor).await?;
     let revision = revision_tag(&alert);
-    Ok(([revision, NO_STORE], Json(AlertAnswer::from(alert))).into_response())
+    Ok(([revision], Json(AlertAnswer::from(alert))).into_response())
 }
 
 /// Removes an alert, and messages of it that did not arrive yet.
@@ -226,8 +226,6 @@ fn check(app: &App, definition: &Definition, tenant: &Tenant) -> Result<(), Prob
     }
     Ok(())
 }
-
-const NO_STORE: (header::HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 fn revision_tag(alert: &Alert) -> (header::HeaderName, HeaderValue) {
     let tag = format!("\"{}\"", alert.revision);

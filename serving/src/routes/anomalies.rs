@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use reckon_schemas::time::EventTime;
 
@@ -60,7 +60,7 @@ pub(crate) async fn anomalies(
     let question = Question { query, compared: None };
     let answer = app.answers.answer_over(range.as_deref(), &question, &reader.0, now).await?;
     let judged = judge(&answer, &reader.0.time_zone, judgement);
-    Ok(aged(Json(judged).into_response(), answer.age_ms, answer.stale))
+    Ok(aged(Json(judged), answer.age_ms, answer.stale))
 }
 
 /// The question that also covers the weeks before, and how to judge its answer.

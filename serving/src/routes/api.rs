@@ -3,8 +3,8 @@
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{self, State};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
 use jiff::Timestamp;
 
 use super::params::{Pairs, Params};
@@ -115,7 +115,7 @@ pub(crate) async fn live(
     let place = app.hub.take_place(&watcher.tenant)?;
     let mut subscription = app.hub.subscribe(query, &watcher.tenant)?;
     subscription.ready().await?;
-    Ok(fresh(subscription.into_sse(seen, place, watcher.admission, app.shutdown.clone())))
+    Ok(subscription.into_sse(seen, place, watcher.admission, app.shutdown.clone()))
 }
 
 /// The same over a WebSocket, several questions on one connection.
@@ -153,11 +153,4 @@ pub(crate) async fn live_ws(
         websocket::converse(socket, host, watcher).await;
         drop(place);
     }))
-}
-
-/// Answers belong to one key and one moment: no cache in between may keep them.
-pub(super) fn fresh(answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::App;
-use super::api::fresh;
 use super::body::Body;
 use super::questions::aged;
 use crate::access::Reader;
@@ -39,5 +38,5 @@ pub(crate) async fn funnels(
 ) -> Result<Response, Problem> {
     let answer = app.answers.funnel(question, &reader.0).await?;
     let (age_ms, stale) = (answer.age_ms, answer.stale);
-    Ok(aged(fresh(Json(answer)), age_ms, stale))
+    Ok(aged(Json(answer), age_ms, stale))
 }

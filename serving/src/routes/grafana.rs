@@ -21,7 +21,6 @@ use utoipa::{OpenApi, ToSchema};
 
 use self::frames::{Frame, line, table};
 use super::App;
-use super::api::fresh;
 use super::questions::aged;
 use crate::access::Reader;
 use crate::problem::Problem;
@@ -211,7 +210,7 @@ pub(crate) async fn query(State(app): State<App>, reader: Reader, body: Body<Pan
     }
     let age_ms = answers.iter().map(|answer| answer.age_ms).max().unwrap_or(0);
     let stale = answers.iter().filter_map(|answer| answer.stale).max_by_key(|stale| stale.age_ms);
-    Ok(aged(fresh(Json(frames)), age_ms, stale))
+    Ok(aged(Json(frames), age_ms, stale))
 }
 
 /// The values of a dimension, for a dashboard's variable.

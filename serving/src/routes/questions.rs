@@ -191,7 +191,7 @@ pub(crate) async fn heat_map(
 ) -> Result<Response, Problem> {
     let map = app.answers.heat_map(given, &reader.0).await?;
     let (age_ms, stale) = (map.age_ms, map.stale);
-    Ok(aged(Json(map).into_response(), age_ms, stale))
+    Ok(aged(Json(map), age_ms, stale))
 }
 
 /// An answer in the form that was asked for.
@@ -210,7 +210,8 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
 }
 
 /// Says in the headers how old an answer is, and why if it is older than it should be.
-pub(super) fn aged(mut response: Response, age_ms: i64, stale: Option<Stale>) -> Response {
+pub(super) fn aged(answer: impl IntoResponse, age_ms: i64, stale: Option<Stale>) -> Response {
+    let mut response = answer.into_response();
     let headers = response.headers_mut();
     headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
     if let Some(Stale { age_ms, reason }) = stale

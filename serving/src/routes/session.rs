@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::App;
-use super::accounts::private;
 use super::body::Body;
 use crate::access::SignedIn;
 use crate::access::cookie::own_site;
@@ -136,7 +135,7 @@ impl FromRequestParts<App> for ClientAddress {
 #[utoipa::path(get, path = "/v1/session/ways", tag = "access",
     responses((status = 200, description = "In these ways", body = Ways)))]
 pub(crate) async fn ways(State(app): State<App>) -> Response {
-    private(Json(Ways { password: true, oidc: app.access.accounts().provider_name().map(str::to_owned) }))
+    Json(Ways { password: true, oidc: app.access.accounts().provider_name().map(str::to_owned) }).into_response()
 }
 
 /// Who is signed in.
@@ -147,7 +146,7 @@ pub(crate) async fn ways(State(app): State<App>) -> Response {
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn current(State(app): State<App>, who: SignedIn) -> Result<Response, Problem> {
-    Ok(private(Json(answer(&app, &who.token, who.session).await?)))
+    Ok(Json(answer(&app, &who.token, who.session).await?).into_response())
 }
 
 /// Signs in with an address and a password.
@@ -224,7 +223,7 @@ pub(crate) async fn switch(State(app): State<App>, who: SignedIn, Body(to): Body
     let accounts = app.access.accounts();
     accounts.switch_session(&who.token, &who.session, &to.tenant).await?;
     let session = accounts.session(&who.token).await?.ok_or_else(Problem::unauthorized)?;
-    Ok(private(Json(answer(&app, &who.token, session).await?)))
+    Ok(Json(answer(&app, &who.token, session).await?).into_response())
 }
 
 /// Signs out.
@@ -334,7 +333,7 @@ async fn open_session(
 async fn open(app: &App, user: &User, wanted: Option<&str>, by: &'static str) -> Result<Response, Problem> {
     let token = open_session(app, user, wanted, by).await?.ok_or_else(Problem::sign_in_refused)?;
     let session = app.access.accounts().session(&token).await?.ok_or_else(Problem::sign_in_refused)?;
-    let answer = private(Json(answer(app, &token, session).await?));
+    let answer = Json(answer(app, &token, session).await?).into_response();
     Ok(with_cookie(app.access.cookies().session(token), answer))
 }
 

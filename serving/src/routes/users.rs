@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::App;
-use super::accounts::private;
 use super::body::Body;
 use super::params::PathOf;
 use crate::access::Admin;
@@ -76,7 +75,7 @@ pub(crate) struct Scopes {
 pub(crate) async fn list(State(app): State<App>, Admin(caller): Admin) -> Result<Response, Problem> {
     let (accounts, tenant) = (app.access.accounts(), &caller.tenant.id);
     let (members, invitations) = (accounts.members(tenant).await?, accounts.waiting(tenant).await?);
-    Ok(private(Json(People { members, invitations })))
+    Ok(Json(People { members, invitations }).into_response())
 }
 
 /// Invites somebody. The answer does not depend on whether they have an account already.
@@ -102,7 +101,7 @@ pub(crate) async fn invite(
     let email = checked_email(&invitee.email)?;
     let invited = app.access.accounts().invite(&caller.tenant.id, email, invitee.scopes, &caller.actor).await?;
     let (invitation, waiting) = invited;
-    Ok((StatusCode::CREATED, private(Json(Invitation { invitation, waiting }))).into_response())
+    Ok((StatusCode::CREATED, Json(Invitation { invitation, waiting }).into_response()).into_response())
 }
 
 /// Gives a member other scopes.
