@@ -49,6 +49,17 @@ pub(crate) enum Outcome {
     Problem(Problem),
 }
 
+/// What the body is answered with.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Answered {
+    /// One question. `say` writes it, in any form.
+    #[expect(dead_code, reason = "for the document only")]
+    One(Box<Answer>),
+    /// A list of them, in their order.
+    Several(Vec<Outcome>),
+}
+
 /// `/v1/query` and the same under another name: answers that are rows, too.
 pub(super) fn router() -> Router<App> {
     Router::new().route("/v1/query", get(api::query).post(ask)).route("/v1/metrics/{id}/history", get(history))
@@ -73,7 +84,7 @@ pub(super) fn router() -> Router<App> {
     request_body = Asked,
     responses(
         (status = 200, description = "The answer, or a list of outcomes", content(
-            (Answer = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+            (Answered = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key may not read", body = Problem, content_type = "application/problem+json"),
@@ -108,7 +119,7 @@ pub(crate) async fn ask(State(app): State<App>, reader: Reader, request: Request
                 };
                 answer.map_or_else(Outcome::Problem, |answer| Outcome::Answer(Box::new(answer)))
             });
-            Ok(Json(join_all(outcomes).await).into_response())
+            Ok(Json(Answered::Several(join_all(outcomes).await)).into_response())
         }
     }
 }

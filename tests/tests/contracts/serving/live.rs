@@ -250,6 +250,11 @@ async fn single_events_are_not_read_again_and_again_whatever_names_them() -> Res
     let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
     let admin = NewKey::from_random(rand::random(), vec![Scope::Read, Scope::Admin]);
     change(&node, |tenant| tenant.keys.push(admin.entry));
+    // The node looks for the store from time to time.
+    until("the configuration store", Duration::from_secs(20), async || {
+        Ok(node.ask(&admin.key, "/v1/metrics").await?.0 == 200)
+    })
+    .await?;
     let metric = json!({ "name": "saved", "text": "sum(money.USD)" });
     let (status, made) = node.post_to(&admin.key, "/v1/metrics", &metric).await?;
     assert_eq!(status, 201, "{made}");

@@ -1,12 +1,18 @@
 //! The stores themselves: whatever has something of a tenant says so.
 
 use anyhow::{Result, ensure};
+use reqwest::Method;
 
 use super::stage::Stage;
+use super::table::BY_DEPARTMENT;
 
 impl Stage {
     /// Every entry of Redis that has something of the others says so in its key.
     pub(super) async fn look_into_redis(&self) -> Result<()> {
+        // What is settled is kept longest: long enough to be found.
+        let path = format!("/v1/query?{BY_DEPARTMENT}&grain=1d&from={}&to={}", self.from, self.from.tomorrow()?);
+        let settled = self.ask(&self.theirs, Method::GET, &path, None).await?;
+        ensure!(settled.status == 200 && settled.text.contains(&self.canary), "{}", settled.text);
         let mut redis = self.world.redis_connection().await?;
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await?;
         let tag = format!("{{{}}}", self.theirs.id);

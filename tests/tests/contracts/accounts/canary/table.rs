@@ -74,7 +74,7 @@ const REMOVED: Row = Row { method: "delete", status: 204, kind: Kind::Change, se
 
 const CSV: &str = "text/csv";
 const ARROW: &str = "application/vnd.apache.arrow.stream";
-const BY_DEPARTMENT: &str = "metric=purchases&by=department";
+pub(super) const BY_DEPARTMENT: &str = "metric=purchases&by=department";
 const DASHBOARD: &str = r#"{"name":"{word}","charts":[]}"#;
 const METRIC: &str = r#"{"name":"saved_{word}","text":"count(*) filter (where department = '{word}')"}"#;
 const ALERT: &str = r#"{"name":"{word}","metric":"purchases","side":"above","threshold":"1000000"}"#;
