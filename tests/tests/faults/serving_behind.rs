@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reckon_schemas::redis_keys::{self, Progress};
-use reckon_tests::counted::{produce, produce_at, progress_in_redis, until_counted};
-use reckon_tests::lake::log_ranges;
+use reckon_tests::counted::{produce, produce_at, until_counted};
 use reckon_tests::proxy::{Direction, Proxy, Way};
 use reckon_tests::purchases::generate;
 use reckon_tests::world::Member;
@@ -69,9 +68,6 @@ async fn an_answer_says_that_the_speed_layer_catches_up() -> Result<()> {
     let answer = world.query(&format!("/v1/query?{QUESTION}")).await?;
     ensure!(answer["stale"]["reason"] == "speed_behind", "{answer:#}");
     ensure!(answer["stale"]["age_ms"].as_i64() > Some(5_000), "{answer:#}");
-    let ends: i64 = log_ranges(&world, &world.kafka.topics.events).await?.values().map(|(_, high)| high).sum();
-    let counted: i64 = progress_in_redis(&world).await?.values().sum();
-    ensure!(counted < ends, "{counted} of {ends} are counted: nothing is behind");
     ensure!(silent_ms(&world).await? < 5_000, "it is silent, too: {}", worker.log_tail());
 
     proxy.set(Direction::Requests, Way::Open);

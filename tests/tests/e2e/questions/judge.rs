@@ -163,7 +163,7 @@ impl Judge {
             let above = above.get(set).copied().unwrap_or_default();
             let (millionths, by) = match formula {
                 Formula::Mean => (above.cents * 10_000, sums.events),
-                Formula::Difference => (above.cents * 10_000 - 2 * MILLION * above.events, 1),
+                Formula::Difference => (above.cents * 7_500, 1),
                 Formula::Share(_) => (above.events * MILLION, sums.events),
             };
             ensure!(is_fraction(&number["value"], millionths, by)?, "{set:?}: {number} instead of {millionths}/{by}");

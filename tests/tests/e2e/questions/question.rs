@@ -279,7 +279,7 @@ impl Formula {
     fn text(&self) -> String {
         match self {
             Self::Mean => "sum(money.USD) / count(*)".to_owned(),
-            Self::Difference => "sum(money.USD) - 2 * count(*)".to_owned(),
+            Self::Difference => "sum(money.USD) - 0.25 * sum(money.USD)".to_owned(),
             Self::Share(department) => format!("count(*) filter (where department = '{department}') / count(*)"),
         }
     }
