@@ -96,7 +96,11 @@ fn judge(world: &World, port: u16, headers: &[String], filters: &[(String, &str)
     ensure!(!said.contains("Empty test suite") && said.contains("passed"), "nothing was asked:\n{said}");
     let asked: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("asked.har"))?)?;
     let entries = asked["log"]["entries"].as_array().context("entries")?;
-    let statuses: BTreeSet<u64> = entries.iter().filter_map(|entry| entry["response"]["status"].as_u64()).collect();
-    ensure!(answered.iter().all(|status| statuses.contains(status)), "{answered:?} are not all among {statuses:?}");
+    let status = |entry: &Value| entry["response"]["status"].as_u64();
+    let statuses: BTreeSet<u64> = entries.iter().filter_map(status).collect();
+    let unknown = entries.iter().filter(|entry| status(entry) == Some(401));
+    let unknown: BTreeSet<&str> = unknown.filter_map(|entry| entry["request"]["url"].as_str()).collect();
+    let is_met = answered.iter().all(|status| statuses.contains(status));
+    ensure!(is_met, "{answered:?} are not all among {statuses:?}; who asked was unknown to {unknown:?}");
     Ok(())
 }
