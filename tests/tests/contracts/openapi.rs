@@ -41,12 +41,12 @@ async fn every_answer_is_one_that_the_document_has() -> Result<()> {
         collector.into_iter().chain(more).collect::<Vec<_>>()
     };
     let port = world.serve_port;
-    judge(&world, port, &bearer(&world.read_key), &but(&[STREAMS]), &[200])?;
-    judge(&world, port, &bearer(&admin.key), &but(&[STREAMS]), &[200, 201])?;
+    judge(&world, port, &bearer(&world.read_key), &but(&[STREAMS]), 5)?;
+    judge(&world, port, &bearer(&admin.key), &but(&[STREAMS]), 5)?;
     // Somebody who is signed in; signing out is tried by somebody else, as nothing could be tried after it.
     let (person, other) = (sign_in(&world, "ada@example.com").await?, sign_in(&world, "bob@example.com").await?);
-    judge(&world, port, &person, &but(&["/live|/ws|^/v1/session"]), &[200, 201])?;
-    judge(&world, port, &other, &[("--include-path-regex".to_owned(), SESSION)], &[200])
+    judge(&world, port, &person, &but(&["/live|/ws|^/v1/session"]), 5)?;
+    judge(&world, port, &other, &[("--include-path-regex".to_owned(), SESSION)], 1)
 }
 
 /// The headers of a session.
@@ -68,9 +68,9 @@ async fn sign_in(world: &World, email: &str) -> Result<Vec<String>> {
     Ok(vec![format!("Cookie: {}", pairs.join("; ")), format!("X-CSRF-Token: {token}")])
 }
 
-/// Runs the client against one listener; what it found is in the error. These statuses have to be among the answers, or it would have
-/// judged refusals only.
-fn judge(world: &World, port: u16, headers: &[String], filters: &[(String, &str)], answered: &[u64]) -> Result<()> {
+/// Runs the client against one listener; what it found is in the error. So many addresses have to be answered with what was
+/// asked for, or it would have judged refusals only.
+fn judge(world: &World, port: u16, headers: &[String], filters: &[(String, &str)], answered_min: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let client = python()?.with_file_name("schemathesis");
     let output = Command::new(client)
@@ -96,11 +96,9 @@ fn judge(world: &World, port: u16, headers: &[String], filters: &[(String, &str)
     ensure!(!said.contains("Empty test suite") && said.contains("passed"), "nothing was asked:\n{said}");
     let asked: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("asked.har"))?)?;
     let entries = asked["log"]["entries"].as_array().context("entries")?;
-    let status = |entry: &Value| entry["response"]["status"].as_u64();
-    let statuses: BTreeSet<u64> = entries.iter().filter_map(status).collect();
-    let unknown = entries.iter().filter(|entry| status(entry) == Some(401));
-    let unknown: BTreeSet<&str> = unknown.filter_map(|entry| entry["request"]["url"].as_str()).collect();
-    let is_met = answered.iter().all(|status| statuses.contains(status));
-    ensure!(is_met, "{answered:?} are not all among {statuses:?}; who asked was unknown to {unknown:?}");
+    let answered = entries.iter().filter(|entry| entry["response"]["status"].as_u64().is_some_and(|it| it < 300));
+    let urls = answered.filter_map(|entry| entry["request"]["url"].as_str()?.split('?').next());
+    let urls: BTreeSet<&str> = urls.collect();
+    ensure!(urls.len() >= answered_min, "only these were answered: {urls:?}");
     Ok(())
 }
