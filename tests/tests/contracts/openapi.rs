@@ -33,7 +33,7 @@ async fn every_answer_is_one_that_the_document_has() -> Result<()> {
     until_conserved(&world).await?;
     let bearer = |key: &str| vec![format!("Authorization: Bearer {key}")];
     let only = OF_THE_COLLECTOR.map(|(of, tag)| (format!("--include{of}"), tag)).to_vec();
-    judge(&world, world.collect_port, &bearer(&world.write_key), &only, &[])?;
+    judge(&world, world.collect_port, &bearer(&world.write_key), &only, 0)?;
 
     let but = |more: &[&'static str]| {
         let collector = OF_THE_COLLECTOR.map(|(of, tag)| (format!("--exclude{of}"), tag)).to_vec();
