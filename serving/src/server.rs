@@ -33,10 +33,6 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// What the system keeps for a client that does not read; without a bound it keeps megabytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How an HTTP/2 connection begins, and no other.
-const HTTP2_BEGINNING: &[u8] = b"PRI ";
-/// How long to wait for the rest of a beginning.
-const BEGINNING_PAUSE: Duration = Duration::from_millis(10);
 /// How long to wait before accepting again when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,8 +47,7 @@ pub(crate) async fn serve(
     let connections = Arc::new(Semaphore::new(tuning.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let tracker = TaskTracker::new();
     let limits = Limits {
-        http1: Arc::new(builder(tuning).http1_only()),
-        http2: Arc::new(builder(tuning).http2_only()),
+        builder: Arc::new(builder(tuning)),
         first_request_timeout: tuning.header_read_timeout,
         write_stall_max: tuning.write_stall_max,
         shutdown: shutdown.clone(),
@@ -115,8 +110,7 @@ pub(crate) struct Place(#[expect(dead_code, reason = "it counts as long as it is
 
 #[derive(Clone)]
 struct Limits {
-    http1: Arc<auto::Builder<TokioExecutor>>,
-    http2: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
     first_request_timeout: Duration,
     write_stall_max: Duration,
     /// Ends connections when their requests have ended.
@@ -130,11 +124,6 @@ impl Limits {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let builder = tokio::select! {
-            is_http2 = is_http2(&stream) => if is_http2 { &self.http2 } else { &self.http1 },
-            () = tokio::time::sleep(self.first_request_timeout) => return,
-            () = self.shutdown.cancelled() => return,
-        };
         let asked = Arc::new(AtomicBool::new(false));
         let service = TowerToHyperService::new(service_fn({
             let asked = asked.clone();
@@ -145,7 +134,7 @@ impl Limits {
             }
         }));
         let io = TokioIo::new(self.watched(stream));
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        let mut connection = pin!(self.builder.serve_connection_with_upgrades(io, service));
         tokio::select! {
             ended = connection.as_mut() => return note(ended),
             () = self.nothing_asked(&asked) => return,
@@ -165,27 +154,12 @@ impl Limits {
         Box::pin(stream)
     }
 
-    /// Ends when a connection has not made its first request in time.
+    /// Ends when a connection has not made its first request in time. Until its first bytes are there not even the HTTP
+    /// version is known, so no timeout of that version applies.
     async fn nothing_asked(&self, asked: &AtomicBool) {
         tokio::time::sleep(self.first_request_timeout).await;
         if asked.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Which HTTP a client speaks. What it has sent is only looked at: bytes that hyper gets from anywhere else than the
-/// connection make it double the buffer that it reads into, for as long as the connection lives.
-async fn is_http2(stream: &TcpStream) -> bool {
-    let mut begun = [0; HTTP2_BEGINNING.len()];
-    loop {
-        match stream.peek(&mut begun).await {
-            Ok(length @ 1..) if length < begun.len() && HTTP2_BEGINNING.starts_with(&begun[..length]) => {
-                tokio::time::sleep(BEGINNING_PAUSE).await;
-            }
-            Ok(length) => return begun[..length] == *HTTP2_BEGINNING,
-            // Whoever reads finds out, too.
-            Err(_) => return false,
         }
     }
 }
@@ -214,46 +188,4 @@ async fn handle(
     request.extensions_mut().insert(ConnectInfo(peer));
     request.extensions_mut().insert(place);
     router.call(request).await
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_version_is_known_from_the_first_bytes_and_none_is_taken() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        for (pieces, expected) in [
-            (&["GET / HTTP/1.1\r\n"][..], false),
-            (&["P", "OST / HTTP/1.1\r\n"], false),
-            (&["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], true),
-            (&["P", "R", "I * HTTP/2.0\r\n"], true),
-            (&["PRI"], false),
-            (&[], false),
-        ] {
-            let address = listener.local_addr().expect("bound");
-            let mut client = TcpStream::connect(address).await.expect("a listener");
-            let (mut server, _) = listener.accept().await.expect("a client");
-            let sent = async {
-                for piece in pieces {
-                    client.write_all(piece.as_bytes()).await.expect("it reads");
-                    tokio::time::sleep(BEGINNING_PAUSE * 3).await;
-                }
-                // A beginning that never goes on is waited for, as long as its connection may ask for nothing.
-                if pieces != ["PRI"] {
-                    client.shutdown().await.expect("it is there");
-                }
-            };
-            let limit = if pieces == ["PRI"] { Duration::from_millis(200) } else { Duration::from_secs(20) };
-            let looked = async { tokio::time::timeout(limit, is_http2(&server)).await.unwrap_or(false) };
-            let ((), is_http2) = tokio::join!(sent, looked);
-            assert_eq!(is_http2, expected, "{pieces:?}");
-            drop(client);
-            let mut read = String::new();
-            server.read_to_string(&mut read).await.expect("text");
-            assert_eq!(read, pieces.concat());
-        }
-    }
 }
