@@ -104,7 +104,7 @@ export class Connection {
     if (state === "refused") return `These numbers do not change any more. ${why}`;
     if (state === "stale") return `These numbers are ${duration(silentMs)} old and may have changed. ${why}Trying to reconnect.`;
     if (state === "last-good") return `A store behind the server is away: these are the last good numbers, ${duration(ageMs)} old. New ones come by themselves.`;
-    if (state === "behind") return `The live counting reported nothing for ${duration(lagMs)}: provisional numbers are behind. Settled ones are not affected.`;
+    if (state === "behind") return `The live counting is ${duration(lagMs)} behind, and provisional numbers with it. Settled ones are not affected.`;
     return null;
   }
 }
