@@ -93,7 +93,7 @@ pub(crate) async fn periods(
 
 /// What restatements changed, the oldest first: every number of a day before and after, with the run and the reason.
 ///
-/// To follow the log, keep the last `next` and ask again with it: what is new comes after it.
+/// To follow the log, ask with the newest `changed_at` that you have as `since`: what is of that instant comes once more.
 #[utoipa::path(get, path = "/v1/changes", tag = "finance", security(("finance_key" = []), ("session" = [])), params(PagingSince),
     responses(
         (status = 200, description = "A page of changes; as CSV its `next` is in the header `Reckon-Next`", content(
