@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::on_both_stores;
 use super::people::{PASSWORD, Person, sign_in};
-use super::scene::{Answer, Database, Node, Scene};
+use super::scene::{Answer, Database, Node, Scene, quick};
 
 on_both_stores!(every_change_is_in_the_audit_log);
 
@@ -37,7 +37,7 @@ struct Log<'a> {
 
 impl Log<'_> {
     async fn entries(&self) -> Result<Vec<Value>> {
-        let log = self.node.ask(Method::GET, "/v1/audit?limit=1000", self.admin, None).await?.json()?;
+        let log = good(self.node.ask(Method::GET, "/v1/audit?limit=1000", self.admin, None).await?)?.json()?;
         Ok(log["entries"].as_array().context("entries")?.clone())
     }
 
@@ -63,7 +63,9 @@ impl Log<'_> {
 
 async fn every_change_is_in_the_audit_log(database: Database) -> Result<()> {
     let scene = Scene::new()?;
-    let node = scene.plain_node(&database.url).await?;
+    // No pause between one question and the next.
+    let serve = reckon_serving::Tuning { queries_per_second_max: 100_000, ..reckon_serving::Tuning::default() };
+    let node = scene.node(&database.url, quick(), serve).await?;
     let (admin, acme) = (scene.acme.admin.as_str(), scene.acme.tenant.parse()?);
     let log = Log { node: &node, admin, seen: RefCell::default() };
     let authorization = format!("Bearer {admin}");

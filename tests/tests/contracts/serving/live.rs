@@ -49,8 +49,12 @@ impl Events {
         Ok(Self { response, text: String::new() })
     }
 
-    /// The next event's id, name and data; comments are passed over.
+    /// The next event's id, name and data; comments are passed over, and are no reason to wait longer.
     async fn next(&mut self) -> Result<(String, String, Value)> {
+        tokio::time::timeout(Duration::from_secs(20), self.next_of_all()).await.context("only comments came")?
+    }
+
+    async fn next_of_all(&mut self) -> Result<(String, String, Value)> {
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
