@@ -1,9 +1,13 @@
 //! Connections: how many, how long they may do nothing, and how they end.
 
+mod event_stream;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, service_fn};
 
+use self::event_stream::{Handover, Socket};
 use crate::telemetry;
 use crate::tuning::Tuning;
 
@@ -124,34 +129,46 @@ impl Limits {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let asked = Arc::new(AtomicBool::new(false));
+        let (asked, handover) = (Arc::new(AtomicBool::new(false)), Arc::new(Handover::default()));
         let service = TowerToHyperService::new(service_fn({
-            let asked = asked.clone();
+            let (asked, handover, place) = (asked.clone(), handover.clone(), place.clone());
             move |request| {
                 asked.store(true, Ordering::Relaxed);
                 // On the heap: a connection keeps room for what answers a request for as long as it lives.
-                Box::pin(handle(router.clone(), peer, place.clone(), request))
+                Box::pin(handle(router.clone(), peer, place.clone(), handover.clone(), request))
             }
         }));
-        let io = TokioIo::new(self.watched(stream));
-        let mut connection = pin!(self.builder.serve_connection_with_upgrades(io, service));
+        let socket = Socket::new(stream, handover.clone());
+        let io = TokioIo::new(self.watched(socket.clone()));
+        let mut connection = Box::pin(self.builder.serve_connection_with_upgrades(io, service));
+        let mut is_ending = false;
+        let content = loop {
+            tokio::select! {
+                ended = connection.as_mut() => return ended.unwrap_or_else(|error| note(&*error)),
+                content = handover.head_written() => break content,
+                () = self.nothing_asked(&asked), if !is_ending => return,
+                () = self.shutdown.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = self.abort.cancelled() => return,
+            }
+        };
+        // With its buffers.
+        drop(connection);
+        let mut client = self.watched(socket.clone());
         tokio::select! {
-            ended = connection.as_mut() => return note(ended),
-            () = self.nothing_asked(&asked) => return,
-            () = self.shutdown.cancelled() => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            ended = connection => note(ended),
+            told = event_stream::tell(content, &mut client) => told.unwrap_or_else(|error| note(&error)),
+            () = socket.left() => {}
             () = self.abort.cancelled() => {}
         }
     }
 
     /// A connection whose writes fail once its client has not read anything for too long.
-    fn watched(&self, stream: TcpStream) -> Pin<Box<TimeoutWriter<TcpStream>>> {
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(self.write_stall_max));
-        Box::pin(stream)
+    fn watched(&self, socket: Socket) -> Pin<Box<TimeoutWriter<Socket>>> {
+        let mut socket = TimeoutWriter::new(socket);
+        socket.set_timeout(Some(self.write_stall_max));
+        Box::pin(socket)
     }
 
     /// Ends when a connection has not made its first request in time. Until its first bytes are there not even the HTTP
@@ -165,9 +182,8 @@ impl Limits {
 }
 
 /// How a client leaves is its own business, but for those who had to be thrown out.
-fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    let Err(error) = ended else { return };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+fn note(error: &(dyn std::error::Error + 'static)) {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             telemetry::stalled();
@@ -182,10 +198,13 @@ async fn handle(
     mut router: Router,
     peer: SocketAddr,
     place: Place,
+    handover: Arc<Handover>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let fits = Handover::fits(&request);
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     request.extensions_mut().insert(place);
-    router.call(request).await
+    let response = router.call(request).await?;
+    Ok(if fits { handover.keep_content(response) } else { response })
 }
