@@ -12,7 +12,7 @@ use crate::logs::LogFormat;
 use crate::parts::Part;
 use crate::{
     backfill, ballista, bench, changes, close, conservation, demo, explain, final_gate, forecast, keys, lineage, load,
-    nightly, parts, people, prepare, raw, reconcile, rejected, shutdown, tie_out, told, upkeep, verify,
+    nightly, parts, people, prepare, raw, reconcile, rejected, shutdown, tenant, tie_out, told, upkeep, verify,
 };
 
 /// Counts every event twice, fast while it streams and exactly from the lake, and says which number is which.
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Rejected(rejected::ListArguments),
     /// Send corrected items again: checked as at their door, counted once, however often they are sent.
     ReplayRejected(rejected::ReplayArguments),
+    /// The tenants of the catalog: add one, list them, show one.
+    Tenant(tenant::Arguments),
     /// Make an access key for a tenant.
     Key {
         /// What it may do.
@@ -181,6 +183,7 @@ impl Command {
             Command::BallistaExecutor(arguments) => ballista::executor(&settings, arguments).await,
             Command::Rejected(arguments) => rejected::list(&settings, arguments).await,
             Command::ReplayRejected(arguments) => rejected::replay_rejected(&settings, arguments).await,
+            Command::Tenant(arguments) => Box::pin(tenant::run(&settings, arguments)).await,
             Command::User(arguments) => Box::pin(people::user(&settings, arguments)).await,
             Command::Quota(arguments) => Box::pin(people::quota(&settings, arguments)).await,
             Command::Demo(arguments) => Box::pin(demo::run(settings, arguments, shutdown)).await,

@@ -132,11 +132,19 @@ impl Settings {
         let path = &self.catalog;
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
-        let wrong = |error: String| ConfigError::Catalog { path: path.clone(), error };
-        let catalog: Catalog = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        catalog.check().map_err(|error| wrong(error.to_string()))?;
-        Ok(Arc::new(catalog))
+        Ok(Arc::new(parse_catalog(path, &text)?))
     }
+}
+
+/// The catalog that a text is, checked; `path` is where it is from.
+///
+/// # Errors
+/// [`ConfigError::Catalog`].
+pub(crate) fn parse_catalog(path: &Path, text: &str) -> Result<Catalog, ConfigError> {
+    let wrong = |error: String| ConfigError::Catalog { path: path.to_owned(), error };
+    let catalog: Catalog = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    catalog.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(catalog)
 }
 
 fn is_setting(key: &str) -> bool {

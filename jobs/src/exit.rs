@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use reckon_batch::{close, tie_out};
 use reckon_schemas::catalog::UnknownTenant;
+use reckon_serving::accounts;
 
 use crate::config::ConfigError;
 
@@ -107,6 +108,15 @@ impl From<close::Error> for Exit {
             close::Error::Open(_) | close::Error::NotReopenable(_) => Exit::Open(error.to_string()),
             close::Error::AlreadyClosed(_) => Exit::NothingToDo,
             close::Error::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<accounts::Error> for Exit {
+    fn from(error: accounts::Error) -> Self {
+        match error {
+            accounts::Error::Away(_) => Exit::Retryable(error.into()),
+            other => Exit::Failed(other.into()),
         }
     }
 }

@@ -36,6 +36,7 @@ mod reconcile;
 mod rejected;
 mod report;
 mod shutdown;
+mod tenant;
 mod tie_out;
 mod told;
 mod upkeep;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use reckon_schemas::access::Scope;
 use reckon_schemas::ids::TenantId;
-use reckon_serving::accounts::{Actor, Error, Quota};
+use reckon_serving::accounts::{Actor, Quota};
 
 use crate::accounts;
 use crate::cli::ScopeName;
@@ -64,8 +64,8 @@ pub(crate) async fn user(settings: &Settings, arguments: UserArguments) -> Resul
     let accounts = accounts::open(settings).map_err(ConfigError::from)?;
     let password = password()?;
     let scopes: Vec<Scope> = scope.into_iter().map(Scope::from).collect();
-    accounts.prepare().await.map_err(exit)?;
-    accounts.set_user(&tenant, &email, password, &scopes).await.map_err(exit)?;
+    accounts.prepare().await?;
+    accounts.set_user(&tenant, &email, password, &scopes).await?;
     tracing::info!(%tenant, email, "may sign in now");
     Ok(())
 }
@@ -81,8 +81,8 @@ pub(crate) async fn quota(settings: &Settings, arguments: QuotaArguments) -> Res
         rows_per_minute_max: rows_per_minute,
         events_per_second_max: events_per_second,
     };
-    accounts.prepare().await.map_err(exit)?;
-    accounts.set_quota(&tenant, quota, &Actor::Operator).await.map_err(exit)?;
+    accounts.prepare().await?;
+    accounts.set_quota(&tenant, quota, &Actor::Operator).await?;
     tracing::info!(%tenant, ?quota, "holds within seconds");
     Ok(())
 }
@@ -99,11 +99,4 @@ fn password() -> anyhow::Result<String> {
     let mut text = String::new();
     input.by_ref().take(INPUT_BYTES_MAX).read_to_string(&mut text).context("the password on standard input")?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-fn exit(error: Error) -> Exit {
-    match error {
-        Error::Away(_) => Exit::Retryable(error.into()),
-        other => Exit::Failed(other.into()),
-    }
 }

@@ -53,6 +53,7 @@ pub(crate) fn job_of(command: &Command) -> Option<Job> {
         | Command::All
         | Command::BallistaScheduler(_)
         | Command::BallistaExecutor(_)
+        | Command::Tenant(_)
         | Command::Key { .. }
         | Command::User(_)
         | Command::Quota(_)

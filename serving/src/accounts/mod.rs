@@ -17,6 +17,7 @@ pub(crate) mod quotas;
 pub(crate) mod secret;
 pub(crate) mod sessions;
 mod store;
+mod tenants;
 pub(crate) mod throttle;
 mod tuning;
 pub(crate) mod users;
@@ -33,6 +34,7 @@ use tokio::sync::{Mutex, watch};
 pub use self::error::Error;
 pub use self::quotas::Quota;
 pub(crate) use self::store::Store;
+pub use self::tenants::TENANT_ADD;
 pub use self::tuning::{Oidc, Tuning};
 
 /// The configuration store and the copies that are held of it. Cheap to clone.

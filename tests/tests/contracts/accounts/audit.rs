@@ -84,6 +84,10 @@ async fn every_change_is_in_the_audit_log(database: Database) -> Result<()> {
     let quota = Quota { live_clients_max: Some(50), ..Quota::default() };
     let set = async { Ok(node.accounts.set_quota(&acme, quota, &Actor::Operator).await?) };
     log.has("reckon quota", &["quota.set"], set).await?;
+    let add = async { Ok(node.accounts.tenant_added(&acme, json!({}), &Actor::Operator).await?) };
+    log.has("reckon tenant add", &["tenant.add"], add).await?;
+    ensure!(node.accounts.tenant_actions(&acme).await?.contains("tenant.add"));
+    ensure!(node.accounts.tenant_actions(&"nobody".parse()?).await?.is_empty());
 
     let saved = [
         ("dashboard", "/v1/dashboards", json!({ "name": "mine", "charts": [] })),

@@ -13,6 +13,7 @@ mod provider;
 mod quotas;
 mod scene;
 mod streams;
+mod tenants;
 
 /// The same test on both stores.
 macro_rules! on_both_stores {
