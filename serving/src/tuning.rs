@@ -92,6 +92,10 @@ pub struct Tuning {
     /// How far the speed layer may be behind the log, or silent, before answers say that they are stale.
     #[serde(with = "humantime_serde")]
     pub speed_lag_max: Duration,
+    /// How far raw events may be behind the log, or silent, before answers name a gap. They come in blocks, each
+    /// `raw.interval` after its first one.
+    #[serde(with = "humantime_serde")]
+    pub raw_lag_max: Duration,
     /// The most connections at a time; the next ones are closed at once.
     pub connections_max: usize,
     /// How long a connection may take to send a request's head, and so also how long it may be idle.
@@ -165,6 +169,7 @@ impl Default for Tuning {
             last_good_max: Duration::from_secs(3600),
             patience: Duration::from_secs(2),
             speed_lag_max: Duration::from_secs(5),
+            raw_lag_max: Duration::from_secs(30),
             connections_max: 20_000,
             header_read_timeout: Duration::from_secs(30),
             write_stall_max: Duration::from_secs(20),
