@@ -188,7 +188,8 @@ impl Answers {
     }
 
     fn last_good(&self, last: &Entry) -> Option<Answer> {
-        let answer = last.answer.clone().into_last_good(Timestamp::now());
+        let mut answer = last.answer.clone();
+        answer.mark_last_good(Timestamp::now());
         let age = Duration::from_millis(u64::try_from(answer.age_ms).unwrap_or(u64::MAX));
         (age <= self.tuning.last_good_max).then(|| {
             answered(Outcome::LastGood);
@@ -335,12 +336,8 @@ impl Answers {
 
     /// An entry as it is given now: its numbers as they were, everything else as it is.
     fn said(&self, entry: &Entry, standing: &Standing) -> Answer {
-        let now = Timestamp::now();
         let mut answer = entry.answer.clone();
-        answer.age_ms = now.as_millisecond().saturating_sub(answer.computed_at.as_millisecond()).max(0);
-        answer.horizon = standing.settlements.horizon().map(EventTime::to_timestamp);
-        answer.watermark = standing.progress.watermark().map(EventTime::to_timestamp);
-        answer.speed_lag_ms = standing.progress.lag_ms(now);
+        bring_up_to_date(&mut answer, standing, Timestamp::now());
         answer.mark_if_behind(self.tuning.speed_lag_max);
         answer
     }
@@ -350,6 +347,17 @@ impl Key {
     /// The name of something else that is made of the same question.
     fn with(self, what: &str) -> Self {
         Self { hash: entry::hash(format!("{} {what}", self.hash).as_bytes()), ..self }
+    }
+}
+
+/// What an answer says beside its numbers, and what it is compared with likewise.
+fn bring_up_to_date(answer: &mut Answer, standing: &Standing, now: Timestamp) {
+    answer.age_ms = now.as_millisecond().saturating_sub(answer.computed_at.as_millisecond()).max(0);
+    answer.horizon = standing.settlements.horizon().map(EventTime::to_timestamp);
+    answer.watermark = standing.progress.watermark().map(EventTime::to_timestamp);
+    answer.speed_lag_ms = standing.progress.lag_ms(now);
+    if let Some(comparison) = &mut answer.comparison {
+        bring_up_to_date(&mut comparison.base, standing, now);
     }
 }
 
