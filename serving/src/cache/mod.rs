@@ -11,7 +11,6 @@ pub(crate) mod newest;
 pub(crate) mod remembered;
 pub(crate) mod shared;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,18 +111,12 @@ impl Answers {
         }
     }
 
-    /// The question with what its metric computes, if it can be answered again and again.
+    /// Whether a question can be answered again and again.
     ///
     /// # Errors
     /// 422 if it reads single events.
-    pub(crate) fn watchable<'a>(&self, query: &'a Query, tenant: &Tenant) -> Result<Cow<'a, Query>, Problem> {
-        let query = self.evaluator.resolved(query, tenant);
-        if self.evaluator.reads_events(&query, tenant) {
-            let detail =
-                "no rollup answers this question, and single events are not read again and again: ask /v1/query";
-            return Err(Problem::not_answerable("by", detail));
-        }
-        Ok(query)
+    pub(crate) fn check_watchable(&self, query: &Query, tenant: &Tenant) -> Result<(), Problem> {
+        self.evaluator.watchable(query, tenant).map(|_| ())
     }
 
     fn key(&self, range: Option<&str>, question: &Question, tenant: &Tenant) -> Key {
@@ -170,7 +163,7 @@ impl Answers {
     /// # Errors
     /// The question cannot be answered, not again and again (the catalog may have changed), or there is no last good answer.
     pub(crate) async fn live(&self, query: &Query, tenant: &Tenant) -> Result<Answer, Problem> {
-        let query = &*self.watchable(query, tenant)?;
+        let query = &*self.evaluator.watchable(query, tenant)?;
         let key = Key::of(&Question { query: query.clone(), compared: None }, tenant, &self.tuning);
         match self.evaluator.answer(query, tenant, Timestamp::now()).await {
             Ok(answer) => {

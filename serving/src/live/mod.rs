@@ -74,7 +74,7 @@ impl Hub {
     /// # Errors
     /// 422 if it reads single events, 429 if the tenant has as many questions as it may have.
     pub(crate) fn subscribe(&self, query: Query, tenant: &Arc<Tenant>) -> Result<Subscription, Problem> {
-        self.answers.watchable(&query, tenant)?;
+        self.answers.check_watchable(&query, tenant)?;
         let mut tenants = self.lock();
         let watched = tenants.entry(tenant.id.clone()).or_default();
         let feed = match watched.feeds.get(&query) {

@@ -1,6 +1,7 @@
 //! Questions that no rollup answers: they read single events, those of the last days in ClickHouse and older ones in the
 //! lake, within limits of their own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ struct Source {
 }
 
 impl Evaluator {
-    /// Whether a question reads single events: no rollup has its dimensions, or its users are to be exact.
-    pub(crate) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
+    /// Whether a question reads single events: no rollup has its dimensions, or its users are to be exact. Of a resolved
+    /// question.
+    pub(super) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
         let reads = |query: &Query, metric: &Metric| match metric.measure {
             Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
                 is_exact(query, metric) || Selection::of_rollups(query, metric, tenant).is_empty()
@@ -47,6 +49,21 @@ impl Evaluator {
                 reads(&Query { filters, formula: None, ..query.clone() }, &aggregate.metric())
             }),
         }
+    }
+
+    /// The question with what its metric computes, if it can be answered again and again: the one place that decides it, for
+    /// those who watch and for alerts, each time that they are answered. The catalog may have changed since they began.
+    ///
+    /// # Errors
+    /// 422 if it reads single events.
+    pub(crate) fn watchable<'a>(&self, query: &'a Query, tenant: &Tenant) -> Result<Cow<'a, Query>, Problem> {
+        let query = self.resolved(query, tenant);
+        if self.reads_events(&query, tenant) {
+            let detail =
+                "no rollup answers this question, and single events are not read again and again: ask /v1/query";
+            return Err(Problem::not_answerable("by", detail));
+        }
+        Ok(query)
     }
 
     /// A page of what the collector refused: one more item than `limit`, if there are so many.
