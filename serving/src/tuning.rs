@@ -125,6 +125,11 @@ pub struct Tuning {
     /// the proof of life.
     #[serde(with = "humantime_serde")]
     pub live_refresh: Duration,
+    /// The time between two evaluations of a live query that reads single events, which come in blocks anyhow.
+    #[serde(with = "humantime_serde")]
+    pub live_events_interval: Duration,
+    /// The most different live queries per tenant that read single events.
+    pub live_events_queries_max: usize,
     /// Networks of this installation that alerts may be sent to, e.g. `10.1.0.0/16`; others that are not public are
     /// refused.
     pub webhook_networks: Vec<ipnet::IpNet>,
@@ -182,6 +187,8 @@ impl Default for Tuning {
             live_history: 64,
             live_interval: Duration::from_millis(500),
             live_refresh: Duration::from_secs(5),
+            live_events_interval: Duration::from_secs(10),
+            live_events_queries_max: 4,
             webhook_networks: Vec::new(),
             heartbeat: Duration::from_secs(15),
         }

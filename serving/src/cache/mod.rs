@@ -111,12 +111,12 @@ impl Answers {
         }
     }
 
-    /// Whether a question can be answered again and again.
+    /// What a question reads whose answers are to be pushed.
     ///
     /// # Errors
-    /// 422 if it reads single events.
-    pub(crate) fn check_watchable(&self, query: &Query, tenant: &Tenant) -> Result<(), Problem> {
-        self.evaluator.watchable(query, tenant).map(|_| ())
+    /// 422 if that cannot be read again and again.
+    pub(crate) fn pushed_from(&self, query: &Query, tenant: &Tenant) -> Result<Reads, Problem> {
+        self.evaluator.pushable(query, tenant, Timestamp::now()).map(|(_, reads)| reads)
     }
 
     fn key(&self, range: Option<&str>, question: &Question, tenant: &Tenant) -> Key {
@@ -163,9 +163,10 @@ impl Answers {
     /// # Errors
     /// The question cannot be answered, not again and again (the catalog may have changed), or there is no last good answer.
     pub(crate) async fn live(&self, query: &Query, tenant: &Tenant) -> Result<Answer, Problem> {
-        let query = &*self.evaluator.watchable(query, tenant)?;
+        let now = Timestamp::now();
+        let query = &*self.evaluator.pushable(query, tenant, now)?.0;
         let key = Key::of(&Question { query: query.clone(), compared: None }, tenant, &self.tuning);
-        match self.evaluator.answer(query, tenant, Timestamp::now()).await {
+        match self.evaluator.answer(query, tenant, now).await {
             Ok(answer) => {
                 // Not known to be good for any other moment.
                 let meaning = Meaning { from: EventTime(0), to: EventTime(0), settled: String::new() };

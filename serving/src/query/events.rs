@@ -25,6 +25,13 @@ use crate::stores::clickhouse::Limits;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::raw::DATED_AHEAD_US;
 
+/// What a question reads whose answers are pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Rollups,
+    RawEvents,
+}
+
 /// Which events are read, before anybody has looked whether they are there.
 struct Source {
     /// Windows that begin here or later are answered from raw events.
@@ -51,19 +58,47 @@ impl Evaluator {
         }
     }
 
-    /// The question with what its metric computes, if it can be answered again and again: the one place that decides it, for
-    /// those who watch and for alerts, each time that they are answered. The catalog may have changed since they began.
+    /// The question with what its metric computes, if alerts can look at it again and again: the one place that decides it,
+    /// each time that they look. The catalog may have changed since they began.
     ///
     /// # Errors
     /// 422 if it reads single events.
     pub(crate) fn watchable<'a>(&self, query: &'a Query, tenant: &Tenant) -> Result<Cow<'a, Query>, Problem> {
         let query = self.resolved(query, tenant);
         if self.reads_events(&query, tenant) {
-            let detail =
-                "no rollup answers this question, and single events are not read again and again: ask /v1/query";
+            let detail = "no rollup answers this question, and alerts do not read single events again and again";
             return Err(Problem::not_answerable("by", detail));
         }
         Ok(query)
+    }
+
+    /// The question with what its metric computes, if its answers can be pushed: the one place that decides it, whenever
+    /// one is. Single events are read for that if they are among the raw ones, and less often.
+    ///
+    /// # Errors
+    /// 422 if it reads the lake.
+    pub(crate) fn pushable<'a>(
+        &self,
+        query: &'a Query,
+        tenant: &Tenant,
+        now: Timestamp,
+    ) -> Result<(Cow<'a, Query>, Reads), Problem> {
+        let query = self.resolved(query, tenant);
+        if !self.reads_events(&query, tenant) {
+            return Ok((query, Reads::Rollups));
+        }
+        if query.exact {
+            let detail = "the lake is not read again and again: ask /v1/query for exact counts";
+            return Err(Problem::not_answerable("exact", detail));
+        }
+        let now = EventTime::from_timestamp(now);
+        let windows = query.windows(now, &tenant.time_zone, self.bounds())?;
+        if windows.first().is_none_or(|first| first.start < self.raw_from(now)) {
+            let detail = "no rollup answers this question, and the lake is not read again and again: ask /v1/query, or for \
+                          a shorter range";
+            return Err(Problem::not_answerable("from", detail));
+        }
+        Ok((query, Reads::RawEvents))
     }
 
     /// A page of what the collector refused: one more item than `limit`, if there are so many.

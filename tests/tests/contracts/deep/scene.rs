@@ -134,6 +134,11 @@ impl Node {
         read(request.bearer_auth(&self.key).send().await?).await
     }
 
+    /// Asks to be told of changes.
+    pub(super) fn live(&self, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        reqwest::Client::new().get(format!("{}/v1/live", self.url)).query(parameters).bearer_auth(&self.key)
+    }
+
     /// How many rows its questions have made the stores read in the last minute.
     pub(super) async fn rows_used(&self) -> Result<u64> {
         let request = self.http.get(format!("{}/v1/quotas", self.url)).bearer_auth(&self.key);
