@@ -28,6 +28,7 @@
 //! | `changes` | (view) | those of runs that became visible; the one to query |
 //! | `raw_events_stored` | raw | every delivery of the last days, replayed ones and blocks' repetitions included |
 //! | `raw_events` | (view) | every event of them once, by its first delivery; the one to query, with a bound on `log_time` |
+//! | `raw_progress` | raw | how far each partition is in `raw_events_stored`, and up to when that is everything; written after the rows, and while nothing happens |
 //! | `backfills` | batch | one row per day that a rollup was filled for after the day was settled, written last: it makes the run's cells of that rollup visible beside the run that settled the day |
 //! | `backfills_current` | (view) | those that add to the newest settlement of their day |
 //! | `horizons`, `cells` | (views) | the instant up to which a tenant is settled; every cell by the layer that answers for its window, for tools that speak SQL |
@@ -71,6 +72,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 17, name: "speed_plans", sql: include_str!("../sql/0017_speed_plans.sql") },
     Migration { version: 25, name: "merged", sql: include_str!("../sql/0025_merged.sql") },
     Migration { version: 34, name: "caught_up", sql: include_str!("../sql/0034_caught_up.sql") },
+    Migration { version: 35, name: "raw_progress", sql: include_str!("../sql/0035_raw_progress.sql") },
 ];
 
 /// The lifetime of the rows of `raw_events_stored`, as ClickHouse itself writes it: by the time that the log took them,

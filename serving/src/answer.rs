@@ -3,10 +3,10 @@
 
 mod groups;
 mod nothing;
+mod staleness;
 mod value;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use reckon_schemas::settlement::State;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use self::groups::Groups;
+pub(crate) use self::staleness::{Stale, StaleReason};
 
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -148,56 +149,10 @@ pub(crate) struct PointDelta {
     pub(crate) delta: Delta,
 }
 
-/// How old numbers are that should be newer, and why they are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Stale {
-    /// How old, in milliseconds.
-    pub(crate) age_ms: i64,
-    /// Why.
-    pub(crate) reason: StaleReason,
-}
-
-/// Why numbers are older than they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StaleReason {
-    /// The speed layer is further behind the log than it should be, or has not been heard of for so long.
-    SpeedBehind,
-    /// A store is away: this is the last good answer.
-    StoreAway,
-}
-
-impl StaleReason {
-    /// The name used in headers.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            StaleReason::SpeedBehind => "speed_behind",
-            StaleReason::StoreAway => "store_away",
-        }
-    }
-}
-
 impl Answer {
     /// Whether any part of it can still move.
     pub(crate) fn is_provisional(&self) -> bool {
         self.coverage.iter().any(|part| part.state == State::Provisional)
-    }
-
-    /// Says so if the speed layer is behind, and this answer needs it.
-    pub(crate) fn mark_if_behind(&mut self, lag_max: Duration) {
-        let lag_max_ms = i64::try_from(lag_max.as_millis()).unwrap_or(i64::MAX);
-        let behind = self.speed_lag_ms.filter(|lag_ms| *lag_ms > lag_max_ms && self.is_provisional());
-        self.stale = behind.map(|age_ms| Stale { age_ms, reason: StaleReason::SpeedBehind });
-    }
-
-    /// The same answer as the last good one of that moment.
-    pub(crate) fn into_last_good(mut self, now: Timestamp) -> Self {
-        let age_ms = now.as_millisecond().saturating_sub(self.computed_at.as_millisecond()).max(0);
-        // What is not known to be less.
-        self.speed_lag_ms = self.speed_lag_ms.map(|lag_ms| lag_ms.saturating_add(age_ms - self.age_ms));
-        self.age_ms = age_ms;
-        self.stale = Some(Stale { age_ms, reason: StaleReason::StoreAway });
-        self
     }
 }
 

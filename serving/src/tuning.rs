@@ -92,6 +92,10 @@ pub struct Tuning {
     /// How far the speed layer may be behind the log, or silent, before answers say that they are stale.
     #[serde(with = "humantime_serde")]
     pub speed_lag_max: Duration,
+    /// How far raw events may be behind the log, or silent, before answers name a gap. They come in blocks, each
+    /// `raw.interval` after its first one.
+    #[serde(with = "humantime_serde")]
+    pub raw_lag_max: Duration,
     /// The most connections at a time; the next ones are closed at once.
     pub connections_max: usize,
     /// How long a connection may take to send a request's head, and so also how long it may be idle.
@@ -121,6 +125,11 @@ pub struct Tuning {
     /// the proof of life.
     #[serde(with = "humantime_serde")]
     pub live_refresh: Duration,
+    /// The time between two evaluations of a live query that reads single events, which come in blocks anyhow.
+    #[serde(with = "humantime_serde")]
+    pub live_events_interval: Duration,
+    /// The most different live queries per tenant that read single events.
+    pub live_events_queries_max: usize,
     /// Networks of this installation that alerts may be sent to, e.g. `10.1.0.0/16`; others that are not public are
     /// refused.
     pub webhook_networks: Vec<ipnet::IpNet>,
@@ -165,6 +174,7 @@ impl Default for Tuning {
             last_good_max: Duration::from_secs(3600),
             patience: Duration::from_secs(2),
             speed_lag_max: Duration::from_secs(5),
+            raw_lag_max: Duration::from_secs(30),
             connections_max: 20_000,
             header_read_timeout: Duration::from_secs(30),
             write_stall_max: Duration::from_secs(20),
@@ -177,6 +187,8 @@ impl Default for Tuning {
             live_history: 64,
             live_interval: Duration::from_millis(500),
             live_refresh: Duration::from_secs(5),
+            live_events_interval: Duration::from_secs(10),
+            live_events_queries_max: 4,
             webhook_networks: Vec::new(),
             heartbeat: Duration::from_secs(15),
         }

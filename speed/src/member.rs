@@ -1,5 +1,6 @@
 //! The log: a member of a consumer group that is told where to start by whoever reads, never by the group.
 
+mod caught_up;
 mod context;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reckon_schemas::stores::Kafka;
 
+pub(crate) use self::caught_up::CaughtUp;
 use self::context::{Context, TELL_INTERVAL};
 pub(crate) use self::context::{End, Rebalance};
 

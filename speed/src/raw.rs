@@ -3,7 +3,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | `columns`, `block` | records into the columns of a block, which has a name |
-//! | `writer` | one block at a time into ClickHouse, repeated until it is acknowledged |
+//! | `writer` | one block at a time into ClickHouse, repeated until it is acknowledged, and how far that is |
 //! | `reader` | the loop between them |
 //!
 //! It has nothing in common with the worker, so that neither waits for the other. Offsets are noted once ClickHouse has
@@ -138,15 +138,16 @@ fn assemble(
     let Config { kafka, clickhouse, tuning } = config;
     let group = Member::join(kafka, &tuning.membership())
         .map_err(|error| Error::Address { address: kafka.brokers.clone(), problem: error.to_string() })?;
-    let (blocks, taken) = mpsc::channel(1);
+    let topic = kafka.topics.events.clone();
+    let (batches, taken) = mpsc::channel(1);
     let (acknowledge, acknowledged) = std::sync::mpsc::channel();
-    tokio::spawn(Writer::new(clickhouse, tuning.deduplicate).run(taken, acknowledge, stop.clone()));
+    tokio::spawn(Writer::new(clickhouse, topic.clone(), tuning.deduplicate).run(taken, acknowledge, stop.clone()));
     Ok(Reader {
         group,
-        topic: kafka.topics.events.clone(),
+        topic,
         filling: Filling::new(tuning),
         tuning: tuning.clone(),
-        blocks,
+        batches,
         acknowledged,
         runtime: tokio::runtime::Handle::current(),
         shutdown,

@@ -147,6 +147,7 @@ impl Watch {
     async fn number(&self, alert: &Alert, tenant: &Tenant, now: Timestamp) -> Option<String> {
         let measure = tenant.metric(&alert.definition.metric)?.measure;
         let question = alert.definition.question(now, measure).ok()?;
+        let question = self.evaluator.watchable(&question, tenant).ok()?;
         let answer = self.evaluator.answer(&question, tenant, now).await.ok()?;
         match answer.total.value {
             _ if !is_known(&answer) => None,

@@ -11,7 +11,6 @@ pub(crate) mod newest;
 pub(crate) mod remembered;
 pub(crate) mod shared;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,18 +111,12 @@ impl Answers {
         }
     }
 
-    /// The question with what its metric computes, if it can be answered again and again.
+    /// What a question reads whose answers are to be pushed.
     ///
     /// # Errors
-    /// 422 if it reads single events.
-    pub(crate) fn watchable<'a>(&self, query: &'a Query, tenant: &Tenant) -> Result<Cow<'a, Query>, Problem> {
-        let query = self.evaluator.resolved(query, tenant);
-        if self.evaluator.reads_events(&query, tenant) {
-            let detail =
-                "no rollup answers this question, and single events are not read again and again: ask /v1/query";
-            return Err(Problem::not_answerable("by", detail));
-        }
-        Ok(query)
+    /// 422 if that cannot be read again and again.
+    pub(crate) fn pushed_from(&self, query: &Query, tenant: &Tenant) -> Result<Reads, Problem> {
+        self.evaluator.pushable(query, tenant, Timestamp::now()).map(|(_, reads)| reads)
     }
 
     fn key(&self, range: Option<&str>, question: &Question, tenant: &Tenant) -> Key {
@@ -170,9 +163,10 @@ impl Answers {
     /// # Errors
     /// The question cannot be answered, not again and again (the catalog may have changed), or there is no last good answer.
     pub(crate) async fn live(&self, query: &Query, tenant: &Tenant) -> Result<Answer, Problem> {
-        let query = &*self.watchable(query, tenant)?;
+        let now = Timestamp::now();
+        let query = &*self.evaluator.pushable(query, tenant, now)?.0;
         let key = Key::of(&Question { query: query.clone(), compared: None }, tenant, &self.tuning);
-        match self.evaluator.answer(query, tenant, Timestamp::now()).await {
+        match self.evaluator.answer(query, tenant, now).await {
             Ok(answer) => {
                 // Not known to be good for any other moment.
                 let meaning = Meaning { from: EventTime(0), to: EventTime(0), settled: String::new() };
@@ -188,7 +182,8 @@ impl Answers {
     }
 
     fn last_good(&self, last: &Entry) -> Option<Answer> {
-        let answer = last.answer.clone().into_last_good(Timestamp::now());
+        let mut answer = last.answer.clone();
+        answer.mark_last_good(Timestamp::now());
         let age = Duration::from_millis(u64::try_from(answer.age_ms).unwrap_or(u64::MAX));
         (age <= self.tuning.last_good_max).then(|| {
             answered(Outcome::LastGood);
@@ -335,12 +330,8 @@ impl Answers {
 
     /// An entry as it is given now: its numbers as they were, everything else as it is.
     fn said(&self, entry: &Entry, standing: &Standing) -> Answer {
-        let now = Timestamp::now();
         let mut answer = entry.answer.clone();
-        answer.age_ms = now.as_millisecond().saturating_sub(answer.computed_at.as_millisecond()).max(0);
-        answer.horizon = standing.settlements.horizon().map(EventTime::to_timestamp);
-        answer.watermark = standing.progress.watermark().map(EventTime::to_timestamp);
-        answer.speed_lag_ms = standing.progress.lag_ms(now);
+        bring_up_to_date(&mut answer, standing, Timestamp::now());
         answer.mark_if_behind(self.tuning.speed_lag_max);
         answer
     }
@@ -350,6 +341,17 @@ impl Key {
     /// The name of something else that is made of the same question.
     fn with(self, what: &str) -> Self {
         Self { hash: entry::hash(format!("{} {what}", self.hash).as_bytes()), ..self }
+    }
+}
+
+/// What an answer says beside its numbers, and what it is compared with likewise.
+fn bring_up_to_date(answer: &mut Answer, standing: &Standing, now: Timestamp) {
+    answer.age_ms = now.as_millisecond().saturating_sub(answer.computed_at.as_millisecond()).max(0);
+    answer.horizon = standing.settlements.horizon().map(EventTime::to_timestamp);
+    answer.watermark = standing.progress.watermark().map(EventTime::to_timestamp);
+    answer.speed_lag_ms = standing.progress.lag_ms(now);
+    if let Some(comparison) = &mut answer.comparison {
+        bring_up_to_date(&mut comparison.base, standing, now);
     }
 }
 

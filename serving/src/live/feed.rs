@@ -14,6 +14,7 @@ use super::change::{Kind, LiveMessage, Position, change, is_no_news};
 use crate::answer::{Answer, StaleReason};
 use crate::cache::Answers;
 use crate::problem::Problem;
+use crate::query::events::Reads;
 use crate::query::params::Query;
 use crate::tuning::Tuning;
 
@@ -182,11 +183,13 @@ impl Feed {
                     // What is announced cannot be read.
                     return tokio::time::sleep(tuning.live_refresh).await;
                 }
+                let least = match answers.pushed_from(&query, &tenant) {
+                    Ok(Reads::RawEvents) => tuning.live_events_interval,
+                    Ok(Reads::Rollups) | Err(_) => tuning.live_interval,
+                };
                 // Changes that are announced meanwhile are answered by the same evaluation.
-                let woken = tokio::time::timeout(tuning.live_refresh, self.wake.notified()).await;
-                if woken.is_ok() {
-                    tokio::time::sleep_until(began + tuning.live_interval).await;
-                }
+                let _ = tokio::time::timeout(tuning.live_refresh, self.wake.notified()).await;
+                tokio::time::sleep_until(began + least).await;
             };
             let mut next = Box::pin(next);
             loop {

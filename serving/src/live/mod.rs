@@ -21,6 +21,7 @@ use self::feed::{Feed, Seen};
 use crate::access::{Access, Place, meter};
 use crate::cache::Answers;
 use crate::problem::Problem;
+use crate::query::events::Reads;
 use crate::query::params::Query;
 use crate::telemetry::LIVE_CLIENTS;
 use crate::tuning::Tuning;
@@ -72,15 +73,20 @@ impl Hub {
     /// One more who watches a question, which begins to be evaluated if it is not yet.
     ///
     /// # Errors
-    /// 422 if it reads single events, 429 if the tenant has as many questions as it may have.
+    /// 422 if it reads the lake, 429 if the tenant has as many questions as it may have.
     pub(crate) fn subscribe(&self, query: Query, tenant: &Arc<Tenant>) -> Result<Subscription, Problem> {
-        self.answers.watchable(&query, tenant)?;
+        let reads = self.answers.pushed_from(&query, tenant)?;
         let mut tenants = self.lock();
         let watched = tenants.entry(tenant.id.clone()).or_default();
         let feed = match watched.feeds.get(&query) {
             Some(feed) => feed.clone(),
             None if watched.feeds.len() >= self.tuning.live_queries_max => {
                 return Err(self.full("as many different live queries as there may be"));
+            }
+            None if reads == Reads::RawEvents
+                && self.about_events(watched, tenant) >= self.tuning.live_events_queries_max =>
+            {
+                return Err(self.full("as many different live queries about single events as there may be"));
             }
             None => {
                 let feed = Arc::new(Feed::new());
@@ -122,6 +128,11 @@ impl Hub {
             watched.strike(query, feed);
         }
         is_abandoned
+    }
+
+    /// How many of the questions read single events.
+    fn about_events(&self, watched: &Watched, tenant: &Tenant) -> usize {
+        watched.feeds.keys().filter(|query| self.answers.pushed_from(query, tenant) == Ok(Reads::RawEvents)).count()
     }
 
     fn full(&self, detail: &str) -> Problem {

@@ -86,7 +86,7 @@ pub(crate) struct Events {
     pub(crate) raw_from: Option<EventTime>,
     /// When the newest raw event arrived.
     pub(crate) raw_at: Option<Timestamp>,
-    /// If raw events are behind what the speed layer has counted: from here on they are missing, whoever's they are.
+    /// If raw events are behind the log in any partition: from here on they are missing, whoever's they are.
     pub(crate) raw_to: Option<EventTime>,
     /// The lake that is read, if it is.
     pub(crate) lake: Option<LakeState>,

@@ -1,6 +1,7 @@
 //! Questions that no rollup answers: they read single events, those of the last days in ClickHouse and older ones in the
 //! lake, within limits of their own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,12 @@ use crate::stores::clickhouse::Limits;
 use crate::stores::progress::SpeedProgress;
 use crate::stores::raw::DATED_AHEAD_US;
 
-/// Raw events come in blocks, each some seconds after its first one: being behind by less is ordinary.
-const RAW_BEHIND_MAX_US: i64 = 30_000_000;
+/// What a question reads whose answers are pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Rollups,
+    RawEvents,
+}
 
 /// Which events are read, before anybody has looked whether they are there.
 struct Source {
@@ -35,8 +40,9 @@ struct Source {
 }
 
 impl Evaluator {
-    /// Whether a question reads single events: no rollup has its dimensions, or its users are to be exact.
-    pub(crate) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
+    /// Whether a question reads single events: no rollup has its dimensions, or its users are to be exact. Of a resolved
+    /// question.
+    pub(super) fn reads_events(&self, query: &Query, tenant: &Tenant) -> bool {
         let reads = |query: &Query, metric: &Metric| match metric.measure {
             Measure::Count | Measure::Money | Measure::Sum | Measure::Users => {
                 is_exact(query, metric) || Selection::of_rollups(query, metric, tenant).is_empty()
@@ -50,6 +56,49 @@ impl Evaluator {
                 reads(&Query { filters, formula: None, ..query.clone() }, &aggregate.metric())
             }),
         }
+    }
+
+    /// The question with what its metric computes, if alerts can look at it again and again: the one place that decides it,
+    /// each time that they look. The catalog may have changed since they began.
+    ///
+    /// # Errors
+    /// 422 if it reads single events.
+    pub(crate) fn watchable<'a>(&self, query: &'a Query, tenant: &Tenant) -> Result<Cow<'a, Query>, Problem> {
+        let query = self.resolved(query, tenant);
+        if self.reads_events(&query, tenant) {
+            let detail = "no rollup answers this question, and alerts do not read single events again and again";
+            return Err(Problem::not_answerable("by", detail));
+        }
+        Ok(query)
+    }
+
+    /// The question with what its metric computes, if its answers can be pushed: the one place that decides it, whenever
+    /// one is. Single events are read for that if they are among the raw ones, and less often.
+    ///
+    /// # Errors
+    /// 422 if it reads the lake.
+    pub(crate) fn pushable<'a>(
+        &self,
+        query: &'a Query,
+        tenant: &Tenant,
+        now: Timestamp,
+    ) -> Result<(Cow<'a, Query>, Reads), Problem> {
+        let query = self.resolved(query, tenant);
+        if !self.reads_events(&query, tenant) {
+            return Ok((query, Reads::Rollups));
+        }
+        if query.exact {
+            let detail = "the lake is not read again and again: ask /v1/query for exact counts";
+            return Err(Problem::not_answerable("exact", detail));
+        }
+        let now = EventTime::from_timestamp(now);
+        let windows = query.windows(now, &tenant.time_zone, self.bounds())?;
+        if windows.first().is_none_or(|first| first.start < self.raw_from(now)) {
+            let detail = "no rollup answers this question, and the lake is not read again and again: ask /v1/query, or for \
+                          a shorter range";
+            return Err(Problem::not_answerable("from", detail));
+        }
+        Ok((query, Reads::RawEvents))
     }
 
     /// A page of what the collector refused: one more item than `limit`, if there are so many.
@@ -73,7 +122,7 @@ impl Evaluator {
         let windows = query.windows(now, &tenant.time_zone, self.bounds())?;
         let Source { raw_from, mut notes } = self.source(query, metric, &windows, now)?;
         let Standing { settlements, progress, .. } = self.standing_of(asked).await?;
-        let events = self.look(tenant, &windows, raw_from, &settlements, &progress).await?;
+        let events = self.look(asked, &windows, raw_from, &settlements, &progress).await?;
         if events.lake.as_ref().is_some_and(|lake| !lake.differing.is_empty()) {
             notes.push(
                 "the lake holds other deliveries for some of these days than they were settled from: `reckon nightly` \
@@ -135,7 +184,7 @@ impl Evaluator {
     /// Looks how far the events are that are read, and pins the lake.
     async fn look(
         &self,
-        tenant: &Tenant,
+        Asked { tenant, moment, .. }: Asked<'_>,
         windows: &[Window],
         raw_from: Option<EventTime>,
         settlements: &Settlements,
@@ -144,7 +193,7 @@ impl Evaluator {
         let raw = raw_from.and_then(|from| windows.iter().find(|window| window.start >= from));
         let (raw_at, raw_to) = match raw {
             None => (None, None),
-            Some(first) => self.look_at_raw(tenant, first.start, progress).await?,
+            Some(first) => self.look_at_raw(tenant, first.start, progress, moment.now).await?,
         };
         let of_lake = |window: &&Window| raw_from.is_none_or(|from| window.start < from);
         let lake = match (windows.iter().find(of_lake), windows.iter().rfind(of_lake)) {
@@ -155,20 +204,19 @@ impl Evaluator {
     }
 
     /// When the newest raw event of a tenant arrived, of those that can be about a range that begins here; and up to when
-    /// there are raw events of anybody, if they are behind what the speed layer has read of the same log.
+    /// there is everything that the log has received, whoever's it is, if raw events are behind.
     pub(super) async fn look_at_raw(
         &self,
         tenant: &Tenant,
         from: EventTime,
-        progress: &SpeedProgress,
+        counted: &SpeedProgress,
+        now: Timestamp,
     ) -> Result<(Option<Timestamp>, Option<EventTime>), Problem> {
-        let (clickhouse, limits) = (&self.stores.clickhouse, self.raw_limits());
-        let newest = clickhouse.newest_raw_event(tenant.id.as_str(), from, limits);
-        let newest = tokio::try_join!(newest, clickhouse.newest_raw_event_of_all(limits));
-        let (of_tenant, of_all) = newest.map_err(|error| store_problem(&error))?;
-        let counted = progress.newest_log_time();
-        let is_behind = counted.is_some_and(|counted| counted > of_all.plus_micros(RAW_BEHIND_MAX_US));
-        Ok((of_tenant, is_behind.then_some(of_all)))
+        let limits = self.raw_limits();
+        let newest = self.stores.clickhouse.newest_raw_event(tenant.id.as_str(), from, limits);
+        let looked = tokio::try_join!(newest, self.stores.raw_progress(limits));
+        let (newest, reached) = looked.map_err(|error| store_problem(&error))?;
+        Ok((newest, reached.missing_from(counted, now, self.tuning.raw_lag_max)))
     }
 
     /// The lake for a range: what is settled is read at the version that it was settled from, so that the same question

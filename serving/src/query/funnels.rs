@@ -39,7 +39,7 @@ impl Evaluator {
         let window = [Window { grain: Grain::Day, start: funnel.from, end: funnel.to }];
         let (id, mut notes) = (tenant.id.as_str(), Vec::new());
         let (plan, reached) = if funnel.from >= raw_from {
-            let looked = self.look_at_raw(tenant, funnel.from, &standing.progress);
+            let looked = self.look_at_raw(tenant, funnel.from, &standing.progress, now);
             let reached = self.stores.clickhouse.raw_funnel(id, funnel, self.raw_limits());
             let (looked, reached) = tokio::join!(looked, reached);
             let (raw_at, raw_to) = looked?;

@@ -6,7 +6,7 @@
 mod active;
 mod beside;
 mod compare;
-mod events;
+pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod formula;
 mod funnels;

@@ -180,7 +180,8 @@ pub(crate) fn coverage(plan: &Plan) -> Vec<Coverage> {
 pub(crate) fn gaps(plan: &Plan, nothing_counted: bool) -> Vec<Gap> {
     let missing = |layer, is_missing: bool| plan.span(plan.windows_of(layer)).filter(|_| is_missing);
     let uncounted = "not settled yet, and the speed layer has not counted anything yet";
-    let unread = "the raw events of this time are not there: is `reckon raw` running?";
+    let unread = "the raw events of this time are not there, or not those of every partition of the log: is `reckon raw` \
+                  running, and keeping up?";
     let unfit = "settled by days of another time zone, which begin and end at other hours: ask for windows of 1h";
     let gaps = [
         joined(missing(Layer::Speed, nothing_counted), uncounted),

@@ -220,11 +220,10 @@ pub(crate) async fn remove(
 /// Whether it can be watched: as written, and without reading single events again and again.
 fn check(app: &App, definition: &Definition, tenant: &Tenant) -> Result<(), Problem> {
     let question = definition.check(tenant, &app.webhooks)?;
-    if app.evaluator.reads_events(&question, tenant) {
+    app.evaluator.watchable(&question, tenant).map(|_| ()).map_err(|_| {
         let detail = "`filter` has a dimension that no rollup has, and single events are not read again and again";
-        return Err(Problem::invalid_body(detail.to_owned()));
-    }
-    Ok(())
+        Problem::invalid_body(detail.to_owned())
+    })
 }
 
 fn revision_tag(alert: &Alert) -> (header::HeaderName, HeaderValue) {

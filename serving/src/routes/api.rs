@@ -81,7 +81,8 @@ pub(crate) async fn query(
 /// The same question, answered again whenever its answer changes.
 ///
 /// Server-sent events `snapshot` and `change`, each with its position as its `id`, and heartbeat comments every
-/// 15 seconds. Where nothing moves, a change every 5 seconds says how fresh the numbers are. `Last-Event-ID` resumes, on
+/// 15 seconds. Where nothing moves, a change every 5 seconds says how fresh the numbers are. A question that no rollup answers
+/// reads single events every 10 seconds, of the last days only. `Last-Event-ID` resumes, on
 /// every node. An event `problem` says why the stream ends.
 #[utoipa::path(get, path = "/v1/live", tag = "read", security(("read_key" = [])),
     params(
@@ -100,7 +101,7 @@ pub(crate) async fn query(
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such metric", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It reads single events, or the answer would be too large", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "It reads the lake, or the answer would be too large", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many live clients or questions; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store of settled numbers is away; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]

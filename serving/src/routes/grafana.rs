@@ -213,7 +213,8 @@ pub(crate) async fn query(State(app): State<App>, reader: Reader, body: Body<Pan
     Ok(aged(Json(frames), age_ms, stale))
 }
 
-/// The values of a dimension, for a dashboard's variable.
+/// The values of a dimension, for a dashboard's variable. Headers say how old they are (`Age`), and why if they are older
+/// than they should be (`Reckon-Stale`).
 #[utoipa::path(post, path = "/v1/grafana/variable", tag = "grafana", security(("read_key" = [])), request_body = Variable,
     responses(
         (status = 200, description = "Values of the last 7 days", body = Vec<serde_json::Value>),
@@ -225,10 +226,9 @@ pub(crate) async fn variable(
     State(app): State<App>,
     reader: Reader,
     body: Body<Variable>,
-) -> Result<Json<Vec<serde_json::Value>>, Problem> {
+) -> Result<Response, Problem> {
     let dimension = read(body)?.payload.target;
-    let values = values_of(&app, &reader.0, &dimension).await?;
-    Ok(Json(values.iter().map(|value| json!({ "__text": value, "__value": value })).collect()))
+    values_of(&app, &reader.0, &dimension, |value| json!({ "__text": value, "__value": value })).await
 }
 
 /// The dimensions that a dashboard can be filtered by.
@@ -242,7 +242,8 @@ pub(crate) async fn tag_keys(reader: Reader) -> Json<Vec<serde_json::Value>> {
     Json(keys.iter().map(|key| json!({ "type": "string", "text": key })).collect())
 }
 
-/// The values of one of them.
+/// The values of one of them. Headers say how old they are (`Age`), and why if they are older than they should be
+/// (`Reckon-Stale`).
 #[utoipa::path(post, path = "/v1/grafana/tag-values", tag = "grafana", security(("read_key" = [])), request_body = TagKey,
     responses(
         (status = 200, description = "Values of the last 7 days", body = Vec<serde_json::Value>),
@@ -254,9 +255,8 @@ pub(crate) async fn tag_values(
     State(app): State<App>,
     reader: Reader,
     body: Body<TagKey>,
-) -> Result<Json<Vec<serde_json::Value>>, Problem> {
-    let values = values_of(&app, &reader.0, &read(body)?.key).await?;
-    Ok(Json(values.iter().map(|value| json!({ "text": value })).collect()))
+) -> Result<Response, Problem> {
+    values_of(&app, &reader.0, &read(body)?.key, |value| json!({ "text": value })).await
 }
 
 fn read<T>(body: Body<T>) -> Result<T, Problem> {
@@ -302,8 +302,14 @@ fn dimensions(tenant: &Tenant) -> BTreeSet<String> {
     rollups.iter().flat_map(|rollup| rollup.dimensions().iter().map(ToString::to_string)).collect()
 }
 
-/// What occurred lately, by the first metric that counts: the largest first.
-async fn values_of(app: &App, tenant: &Arc<Tenant>, dimension: &str) -> Result<Vec<String>, Problem> {
+/// What occurred lately, by the first metric that counts: the largest first. A plain list, so only the headers can say how
+/// old it is.
+async fn values_of(
+    app: &App,
+    tenant: &Arc<Tenant>,
+    dimension: &str,
+    shape: impl Fn(&str) -> serde_json::Value,
+) -> Result<Response, Problem> {
     let counted = tenant.metrics.iter().find(|metric| metric.measure == Measure::Count);
     let counted = counted.ok_or_else(|| Problem::not_found("no metric of this tenant counts events"))?;
     let now = Timestamp::now();
@@ -313,7 +319,9 @@ async fn values_of(app: &App, tenant: &Arc<Tenant>, dimension: &str) -> Result<V
     let pairs: Vec<(String, String)> = pairs.map(|(name, value)| (name.to_owned(), value)).collect();
     let question = Question { query: Query::parse(&pairs)?, compared: None };
     let answer = app.answers.answer_over(Some("the last days"), &question, tenant, now).await?;
-    Ok(answer.groups.iter().filter_map(|group| group.dimensions.get(dimension).cloned()).collect())
+    let values = answer.groups.iter().filter_map(|group| group.dimensions.get(dimension));
+    let values: Vec<_> = values.map(|value| shape(value)).collect();
+    Ok(aged(Json(values), answer.age_ms, answer.stale))
 }
 
 impl PanelRange {

@@ -217,7 +217,7 @@ pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Re
     if let Some(next) = answer.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
         headers.insert(NEXT, next);
     }
-    Ok(aged(response, answer.age_ms, answer.stale))
+    Ok(aged(response, answer.age_ms, answer.staleness()))
 }
 
 /// Says in the headers how old an answer is, and why if it is older than it should be.

@@ -9,6 +9,7 @@ pub(crate) mod plans;
 pub(crate) mod progress;
 pub(crate) mod raw;
 pub(crate) mod raw_funnel;
+pub(crate) mod raw_progress;
 pub(crate) mod reconciliation;
 mod records;
 pub(crate) mod redis;

@@ -47,9 +47,9 @@ impl SpeedProgress {
         self.0.values().filter_map(|progress| progress.watermark).max()
     }
 
-    /// When the log received the newest record that is counted.
-    pub(crate) fn newest_log_time(&self) -> Option<EventTime> {
-        self.0.values().map(|progress| EventTime::from_millis(progress.log_time_ms)).max()
+    /// The partitions that were ever counted.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.0.keys().copied()
     }
 
     /// When any partition was last written.

@@ -94,10 +94,6 @@ const NEWEST: &str = "
     SELECT maxOrNull(toUnixTimestamp64Milli(log_time)) AS newest FROM raw_events_stored
     WHERE tenant = {tenant:String} AND log_time >= fromUnixTimestamp64Micro({logged:Int64})";
 
-/// Answered from what ClickHouse knows of the parts, without reading rows.
-const NEWEST_OF_ALL: &str = "
-    SELECT toNullable(toUnixTimestamp64Milli(max(log_time))) AS newest FROM raw_events_stored";
-
 #[derive(Row, Deserialize)]
 struct SumRow {
     bucket: i64,
@@ -131,12 +127,6 @@ impl ClickHouse {
         let statement = self.statement(NEWEST).within(limits).bind("tenant", tenant);
         let rows = statement.bind("logged", from.plus_micros(-DATED_AHEAD_US).0).rows::<NewestRow>().await?;
         Ok(rows.into_iter().next().and_then(|row| row.newest).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()))
-    }
-
-    /// When the newest raw event of any tenant arrived; 1970 if there is none.
-    pub(crate) async fn newest_raw_event_of_all(&self, limits: Limits) -> Result<EventTime, StoreError> {
-        let rows = self.statement(NEWEST_OF_ALL).within(limits).rows::<NewestRow>().await?;
-        Ok(EventTime::from_millis(rows.into_iter().next().and_then(|row| row.newest).unwrap_or(0)))
     }
 
     /// What is counted of the raw events of those windows that a plan gives to them.

@@ -1,5 +1,6 @@
 //! The loop, on a thread of its own: records into the block that is being filled, full blocks to the writer, offsets to
-//! the group once the writer says that they are in ClickHouse.
+//! the group once the writer says that they are in ClickHouse. With every block, and from time to time without one, the
+//! writer is told how far each partition is.
 
 mod partitions;
 
@@ -14,9 +15,10 @@ use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 use self::partitions::Owned;
-use super::block::{Block, Filling, Span};
+use super::block::{Filling, Span};
 use super::columns::Place;
 use super::tuning::Tuning;
+use super::writer::Batch;
 use super::{Error, Summary};
 use crate::member::{Broken, Member, Read};
 
@@ -27,6 +29,8 @@ const READ_MAX: usize = 4096;
 /// With two blocks full, reading simply waits so long; after it, partitions are paused, so that the group can be
 /// answered. Not at once: a pause throws away what the client has read ahead.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is told how far partitions are in which nothing happens, so that readers can tell quiet from stuck.
+const TELL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the end may take to bring the last block into ClickHouse.
 const DRAIN_MAX: Duration = Duration::from_secs(6);
 
@@ -36,7 +40,7 @@ pub(super) struct Reader {
     pub(super) topic: String,
     pub(super) tuning: Tuning,
     pub(super) filling: Filling,
-    pub(super) blocks: Sender<Block>,
+    pub(super) batches: Sender<Batch>,
     pub(super) acknowledged: Receiver<()>,
     pub(super) runtime: Handle,
     pub(super) shutdown: CancellationToken,
@@ -53,6 +57,8 @@ pub(super) struct Progress {
     under_way: Option<(BTreeMap<i32, Span>, u64)>,
     full_since: Option<Instant>,
     paused: bool,
+    /// When the writer was last told how far partitions are.
+    told_at: Option<Instant>,
     began: Option<Instant>,
     summary: Summary,
 }
@@ -77,6 +83,7 @@ impl Reader {
     fn work(&mut self) -> Result<(), Error> {
         while !self.shutdown.is_cancelled() {
             self.answer_rebalances()?;
+            self.note_ends();
             self.take_acknowledgement()?;
             self.hand_over_if_due()?;
             if self.to_end && self.at_end() {
@@ -123,6 +130,7 @@ impl Reader {
         }
         owned.next = offset + 1;
         let log_time_ms = message.timestamp().to_millis().unwrap_or(0);
+        owned.log_time_ms = owned.log_time_ms.max(log_time_ms);
         let place = Place { topic: &self.topic, partition, offset, log_time_ms };
         self.filling.push(place, message.payload().unwrap_or_default());
         self.progress.summary.records += 1;
@@ -130,27 +138,40 @@ impl Reader {
         Ok(true)
     }
 
-    /// Gives the block to the writer, if it is full or old enough and the writer has none.
+    /// Takes notice of where partitions end. Of paused ones nothing is asked, so nothing is known.
+    fn note_ends(&mut self) {
+        let ends = self.group.take_ends().filter(|_| !self.progress.paused);
+        for end in ends.into_iter().flatten() {
+            if let Some(owned) = self.progress.owned.get_mut(&end.partition) {
+                owned.caught_up.note_end(&end, owned.next);
+            }
+        }
+    }
+
+    /// Gives the block to the writer, if it is full or old enough and the writer has none; or tells it that there is none.
     fn hand_over_if_due(&mut self) -> Result<(), Error> {
-        let old = self.filling.first_at().is_some_and(|first| first.elapsed() >= self.tuning.interval);
-        if old || self.filling.is_full() { self.hand_over() } else { Ok(()) }
+        let is_due = match self.filling.first_at() {
+            Some(first) => first.elapsed() >= self.tuning.interval || self.filling.is_full(),
+            None => self.progress.told_at.is_none_or(|told| told.elapsed() >= TELL_INTERVAL),
+        };
+        if is_due { self.hand_over() } else { Ok(()) }
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
-        if self.progress.under_way.is_some() {
+        let has_nothing = self.filling.first_at().is_none() && self.progress.owned.is_empty();
+        if has_nothing || self.progress.under_way.is_some() {
             return Ok(());
         }
-        let Some((block, spans)) = self.filling.take(&self.topic) else { return Ok(()) };
+        let (block, spans) = self.filling.take(&self.topic).unzip();
         if self.progress.full_since.take().is_some() && std::mem::take(&mut self.progress.paused) {
             tracing::info!("reading raw events goes on");
             self.group.resume(&self.partitions()).map_err(Error::log)?;
         }
-        let rows = block.rows;
-        self.progress.under_way = Some((spans, rows));
-        if rows == 0 {
-            return self.note_acknowledgement();
-        }
-        self.blocks.try_send(block).map_err(|_| Error::Stopped)
+        let rows = block.as_ref().map_or(0, |block| block.rows);
+        self.progress.under_way = Some((spans.unwrap_or_default(), rows));
+        self.progress.told_at = Some(Instant::now());
+        let reached = self.progress.owned.iter_mut().map(|(partition, owned)| owned.reached(*partition)).collect();
+        self.batches.try_send(Batch { block, reached }).map_err(|_| Error::Stopped)
     }
 
     /// Both blocks are full: waits for the writer, and stays in the group meanwhile.
@@ -202,18 +223,21 @@ impl Reader {
         let summary = &mut self.progress.summary;
         summary.rows += rows;
         summary.blocks += u64::from(rows > 0);
-        summary.took = self.progress.began.map_or(Duration::ZERO, |began| began.elapsed());
-        tracing::debug!(rows, ?offsets, "raw events are in ClickHouse");
+        if rows > 0 {
+            summary.took = self.progress.began.map_or(Duration::ZERO, |began| began.elapsed());
+            tracing::debug!(rows, ?offsets, "raw events are in ClickHouse");
+        }
         Ok(())
     }
 
     /// Brings everything that was read into ClickHouse, if it takes it in time; otherwise it will be read again.
     fn drain(&mut self, deadline: Instant) -> Result<(), Error> {
         loop {
-            self.hand_over()?;
-            if self.progress.under_way.is_none() && self.filling.first_at().is_none() {
+            let is_told = self.progress.owned.values().all(|owned| owned.told == Some(owned.next));
+            if self.progress.under_way.is_none() && self.filling.first_at().is_none() && is_told {
                 return Ok(());
             }
+            self.hand_over()?;
             if Instant::now() >= deadline {
                 tracing::warn!("ClickHouse did not take the last raw events in time; they will be read again");
                 return Ok(());

@@ -6,7 +6,7 @@ use super::sinks::{Outcome, PartitionFlush, Rebuild};
 use super::snapshots::Capture;
 use super::telemetry;
 use super::windows::{PartitionState, Sink, Tallies};
-use crate::member::End;
+use crate::member::{CaughtUp, End};
 
 /// How often an idle partition repeats its progress in each store, so that readers can tell idle from dead.
 const REFRESH_INTERVALS: [Duration; Sink::ALL.len()] = [Duration::from_secs(1), Duration::from_secs(2)];
@@ -33,17 +33,16 @@ pub(crate) struct Owned {
     /// Per sink: the newest log time that was handed over, and the newest that was acknowledged.
     handed_log_time_ms: [i64; 2],
     visible_log_time_ms: [i64; 2],
-    /// Where the partition ended when it was claimed: an end before that is one from an earlier claim.
-    end_at_claim: i64,
-    /// When the log was last known to have nothing that the state does not have.
-    read_up_at_ms: i64,
+    /// Up to when the state has everything that the log has received.
+    caught_up: CaughtUp,
 }
 
 impl Owned {
     /// A partition with the state of its newest snapshot, or with an empty one.
     pub(crate) fn new(end: End, claim: u64, state: PartitionState) -> Self {
         let (saved_offset, log_time_ms) = (state.next_offset(), state.log_time_ms());
-        let mut owned = Self {
+        let caught_up = CaughtUp::claimed(&end, state.next_offset());
+        Self {
             state,
             claim,
             partition: end.partition,
@@ -57,26 +56,13 @@ impl Owned {
             reported: Tallies::default(),
             handed_log_time_ms: [log_time_ms; 2],
             visible_log_time_ms: [log_time_ms; 2],
-            end_at_claim: end.high,
-            read_up_at_ms: 0,
-        };
-        owned.note_end(&end);
-        owned
+            caught_up,
+        }
     }
 
     /// The partition ended there, at a moment before the newest record was read that the state has.
     pub(crate) fn note_end(&mut self, end: &End) {
-        if end.high >= self.end_at_claim && self.state.next_offset() >= end.readable {
-            self.read_up_at_ms = self.read_up_at_ms.max(end.at_ms);
-        }
-    }
-
-    /// Up to when the state has everything that the log has received. The log's times are those of other clocks: one that
-    /// is ahead says nothing.
-    fn caught_up_at_ms(&self) -> i64 {
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        let newest_ms = Some(self.state.log_time_ms()).filter(|newest_ms| *newest_ms <= now_ms);
-        self.read_up_at_ms.max(newest_ms.unwrap_or(0)).max(0)
+        self.caught_up.note_end(end, self.state.next_offset());
     }
 
     /// What a sink does not have yet, as of the last fold; `None` if it has everything. The cells for ClickHouse are not in
@@ -112,7 +98,7 @@ impl Owned {
             next_offset,
             watermark: self.state.watermark(),
             log_time_ms: self.state.log_time_ms(),
-            caught_up_at_ms: self.caught_up_at_ms(),
+            caught_up_at_ms: self.caught_up.at_ms(self.state.log_time_ms()),
             acknowledged,
             rebuild,
             cells,

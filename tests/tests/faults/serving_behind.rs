@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use reckon_schemas::redis_keys::{self, Progress};
 use reckon_tests::counted::{produce, produce_at, until_counted};
 use reckon_tests::proxy::{Direction, Proxy, Way};
@@ -111,35 +113,113 @@ async fn in_clickhouse(world: &World) -> Result<i64> {
     Ok(world.clickhouse_client().query(sql).bind(&world.kafka.topics.events).fetch_one::<i64>().await?)
 }
 
+const BY_USER: &str = "/v1/query?metric=purchases&grain=1h&by=user_id";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A world that takes raw events for missing soon.
+fn with_raw_events(stack: &Stack) -> Result<World> {
+    World::with_tuning(stack, &format!("{CATCHING_UP}raw_lag_max = \"3s\"\n\n[raw]\ninterval = \"500ms\"\n"))
+}
+
+async fn until_single_events(world: &World, count: usize) -> Result<()> {
+    until("every single event", PATIENCE, || async {
+        let answer = world.query(BY_USER).await?;
+        Ok(answer["total"]["value"] == count && answer["gaps"] == serde_json::json!([]))
+    })
+    .await
+}
+
+/// The number of single events, once the answer says since when some are missing; and since when.
+async fn until_missing(world: &World) -> Result<(u64, jiff::Timestamp)> {
+    let is_named =
+        |answer: &Value| answer["gaps"][0]["reason"].as_str().is_some_and(|reason| reason.contains("reckon raw"));
+    until("the gap", PATIENCE, || async { Ok(is_named(&world.query(BY_USER).await?)) }).await?;
+    let answer = world.query(BY_USER).await?;
+    let from = answer["gaps"][0]["from"].as_str().with_context(|| format!("a gap in {answer:#}"))?.parse()?;
+    Ok((answer["total"]["value"].as_u64().context("a number")?, from))
+}
+
 /// What has single events is asked while nobody brings them any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_says_from_when_on_single_events_are_missing() -> Result<()> {
-    const BY_USER: &str = "/v1/query?metric=purchases&grain=1h&by=user_id";
     let stack = Stack::shared()?;
-    let world = World::with_tuning(&stack, &format!("{CATCHING_UP}\n[raw]\ninterval = \"500ms\"\n"))?;
+    let world = with_raw_events(&stack)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let (before_ms, from_us) = (now_ms - 120_000, (now_ms - 3_600_000) * 1_000);
-    let purchases = generate(0x5eed_007a, 200, from_us, 1_000_000);
+    let purchases = generate(0x5eed_007a, 200, (now_ms - 3_600_000) * 1_000, 1_000_000);
     let mut worker = world.start("speed")?;
     let mut reader = world.start("raw")?;
     let _node = world.start_serving().await?;
-    produce_at(&world, &purchases[..100], Some(before_ms)).await?;
+    // Nothing has come for two minutes, which is no reason to miss anything.
+    produce_at(&world, &purchases[..100], Some(now_ms - 120_000)).await?;
     until_counted(&world).await?;
-    until("every single event", Duration::from_secs(60), || async {
-        let answer = world.query(BY_USER).await?;
-        Ok(answer["total"]["value"] == 100 && answer["gaps"] == serde_json::json!([]))
-    })
-    .await?;
+    until_single_events(&world, 100).await?;
     ensure!(reader.stop()?.success(), "{}", reader.log_tail());
+    let stopped_ms = jiff::Timestamp::now().as_millisecond();
     produce(&world, &purchases[100..]).await?;
     until_counted(&world).await?;
-    until("the gap", Duration::from_secs(30), || async {
-        let answer = world.query(BY_USER).await?;
-        let from: Option<jiff::Timestamp> = answer["gaps"][0]["from"].as_str().and_then(|from| from.parse().ok());
-        let is_named = answer["gaps"][0]["reason"].as_str().is_some_and(|reason| reason.contains("reckon raw"));
-        Ok(answer["total"]["value"] == 100 && is_named && from.is_some_and(|at| at.as_millisecond() == before_ms))
-    })
-    .await?;
+    let (count, from) = until_missing(&world).await?;
+    ensure!(count == 100, "{count}");
+    let before_the_end_ms = stopped_ms - from.as_millisecond();
+    ensure!((0..15_000).contains(&before_the_end_ms), "missing from {before_the_end_ms} ms before the end on");
     ensure!(worker.stop()?.success(), "{}", worker.log_tail());
     Ok(())
+}
+
+/// A reader has taken a partition over, and stands still; the others are brought as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_that_single_events_of_one_partition_are_missing() -> Result<()> {
+    let stack = Stack::shared()?;
+    let world = with_raw_events(&stack)?;
+    let from_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
+    let purchases = generate(0x5eed_007d, 200, from_us, 1_000_000);
+    let mut worker = world.start("speed")?;
+    let mut reader = world.start("raw")?;
+    let _node = world.start_serving().await?;
+    produce(&world, &purchases[..100]).await?;
+    until_counted(&world).await?;
+    until_single_events(&world, 100).await?;
+    // For longer than anything may be behind, nothing happens in any partition.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let answer = world.query(BY_USER).await?;
+    ensure!(answer["gaps"] == serde_json::json!([]), "{answer:#}");
+
+    let stuck = join_and_stand_still(&world).await?;
+    produce(&world, &purchases[100..]).await?;
+    until_counted(&world).await?;
+    let all_others = || async {
+        let (count, _) = until_missing(&world).await?;
+        Ok((101..200).contains(&count))
+    };
+    until("the others' events, and the gap", PATIENCE, all_others).await?;
+    let (_, from) = until_missing(&world).await?;
+    // The others are brought on and on: that does not move the gap.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(until_missing(&world).await?.1 == from);
+
+    tokio::task::spawn_blocking(move || drop(stuck)).await?;
+    until_single_events(&world, 200).await?;
+    ensure!(reader.stop()?.success(), "{}", reader.log_tail());
+    ensure!(worker.stop()?.success(), "{}", worker.log_tail());
+    Ok(())
+}
+
+/// A member of the group of those who bring raw events, that has got partitions and does nothing with them.
+async fn join_and_stand_still(world: &World) -> Result<BaseConsumer> {
+    let topic = world.kafka.topics.events.clone();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &world.kafka.brokers)
+        .set("group.id", format!("reckon-raw.{topic}"))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    consumer.subscribe(&[&topic])?;
+    let joined = tokio::task::spawn_blocking(move || {
+        let began = std::time::Instant::now();
+        while consumer.assignment()?.count() == 0 {
+            ensure!(began.elapsed() < PATIENCE, "the group gives it nothing");
+            let _ = consumer.poll(Duration::from_millis(100));
+        }
+        Ok(consumer)
+    });
+    joined.await?
 }

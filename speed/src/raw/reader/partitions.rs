@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 
 use super::Reader;
-use crate::member::{Member, Rebalance};
+use crate::member::{CaughtUp, End, Member, Rebalance};
 use crate::patience::ask_patiently;
 use crate::raw::Error;
+use crate::raw::writer::Reached;
 
 /// How long partitions that are handed over may take to come into ClickHouse.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
@@ -20,6 +21,8 @@ struct Known {
     committed: Option<i64>,
     /// The first offset that the log has, and the one after the last.
     range: (i64, i64),
+    /// When the log was asked for them.
+    asked_ms: i64,
     /// The first record that is young enough to be kept.
     young: i64,
 }
@@ -35,9 +38,28 @@ pub(super) struct Owned {
     end: i64,
     /// It has been read to its end once.
     pub(super) at_end: bool,
+    /// Up to when everything that the log has received was read.
+    pub(super) caught_up: CaughtUp,
+    /// The newest log time that was read.
+    pub(super) log_time_ms: i64,
+    /// The writer knows that it is read up to here.
+    pub(super) told: Option<i64>,
 }
 
 impl Owned {
+    fn new(known: &Known, next: i64) -> Self {
+        let (_, high) = known.range;
+        let end = End { partition: known.partition, high, readable: high, at_ms: known.asked_ms };
+        let caught_up = CaughtUp::claimed(&end, next);
+        Self { next, acknowledged: None, end: high, at_end: false, caught_up, log_time_ms: 0, told: None }
+    }
+
+    /// How far it is with everything that was read, to be told to the writer.
+    pub(super) fn reached(&mut self, partition: i32) -> Reached {
+        self.told = Some(self.next);
+        Reached { partition, next_offset: self.next, caught_up_at_ms: self.caught_up.at_ms(self.log_time_ms) }
+    }
+
     pub(super) fn is_at_end(&self) -> bool {
         // The last offsets may be holes, and then only the client knows that the end is reached.
         self.at_end || self.next >= self.end
@@ -74,8 +96,7 @@ impl Reader {
         };
         let offsets: Vec<(i32, i64)> = known.iter().map(|known| (known.partition, start(known))).collect();
         for (known, (partition, next)) in known.iter().zip(&offsets) {
-            let owned = Owned { next: *next, acknowledged: None, end: known.range.1, at_end: false };
-            self.progress.owned.insert(*partition, owned);
+            self.progress.owned.insert(*partition, Owned::new(known, *next));
         }
         tracing::info!(?offsets, "partitions assigned for raw events");
         self.group.assign(&offsets).map_err(Error::log)?;
@@ -104,16 +125,16 @@ fn look_up(group: &Member, partitions: &[i32], since_ms: i64) -> Result<Vec<Know
     let committed = group.committed(partitions)?;
     let young = group.first_since(partitions, since_ms)?;
     let know = |partition: &i32| {
-        let range = group.range(*partition)?;
+        let (asked_ms, range) = (jiff::Timestamp::now().as_millisecond(), group.range(*partition)?);
         let young = young.of(*partition)?.unwrap_or(range.1);
-        Ok(Known { partition: *partition, committed: committed.of(*partition)?, range, young })
+        Ok(Known { partition: *partition, committed: committed.of(*partition)?, range, asked_ms, young })
     };
     partitions.iter().map(know).collect()
 }
 
 /// Where reading begins. Never somewhere else in silence: what is missing is said.
 fn start(known: &Known) -> i64 {
-    let Known { partition, committed, range: (low, high), young } = *known;
+    let Known { partition, committed, range: (low, high), young, .. } = *known;
     match committed {
         Some(next) if (low..=high).contains(&next) => next,
         Some(next) if next < low => {
@@ -143,7 +164,9 @@ mod tests {
 
     #[test]
     fn reading_begins_where_it_ended_and_never_before_what_is_kept() {
-        let start = |committed, low, high, young| start(&Known { partition: 0, committed, range: (low, high), young });
+        let start = |committed, low, high, young| {
+            start(&Known { partition: 0, committed, range: (low, high), asked_ms: 0, young })
+        };
         assert_eq!(start(Some(7), 5, 9, 5), 7);
         assert_eq!(start(Some(9), 5, 9, 5), 9);
         // Deleted, another log, not read before, nothing young enough.

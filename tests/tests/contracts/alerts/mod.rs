@@ -248,6 +248,31 @@ async fn what_cannot_be_watched_is_refused_with_a_reason() -> Result<()> {
     Ok(())
 }
 
+/// Its question could be answered from single events, and is not, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_whose_rollup_is_gone_knows_nothing() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let _serving = scene.serve().await?;
+    let (_speed, _raw) = (scene.world.start("speed")?, scene.world.start("raw")?);
+    scene.buy(0x5eed_5105, 30).await?;
+    let mut nobody = few_purchases(None);
+    nobody["filter"] = json!(["department:nobody buys there"]);
+    let (status, alert) = scene.post(&scene.admin_key, &nobody).await?;
+    ensure!(status == 201, "{status} {alert:#}");
+    let id = alert["id"].as_str().context("an id")?.to_owned();
+    scene.until_phase(&id, "firing").await?;
+    let path = "/v1/query?metric=purchases&by=user_id";
+    until("single events", PATIENCE, || async { Ok(scene.world.query(path).await?["gaps"] == json!([])) }).await?;
+    scene.world.change_catalog(|tenant| tenant.rollups.clear())?;
+    scene.until_phase(&id, "no_data").await?;
+    // It stays so, and the next one is not even taken.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(scene.phase(&id).await? == "no_data");
+    let (status, problem) = scene.post(&scene.admin_key, &nobody).await?;
+    ensure!(status == 422, "{status} {problem:#}");
+    Ok(())
+}
+
 /// One purchase an hour for five weeks that are over, some minutes apart; thirty in one hour of the last one, none in
 /// another.
 fn weeks() -> (Vec<Purchase>, jiff::Timestamp, [i64; 2]) {

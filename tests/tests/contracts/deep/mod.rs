@@ -3,6 +3,7 @@
 mod exact;
 mod funnels;
 mod limits;
+mod live;
 mod neighbour;
 mod planner;
 mod scene;

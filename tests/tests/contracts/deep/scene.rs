@@ -86,7 +86,8 @@ impl Scene {
             kafka: self.world.kafka.clone(),
             catalog: watch::channel(Arc::new(Catalog { tenants: vec![self.tenant()?, self.neighbour()] })).1,
             accounts: self.world.accounts()?,
-            tuning,
+            // Nothing comes any more, and nobody has to look for it.
+            tuning: Tuning { raw_lag_max: Duration::MAX, ..tuning },
             extra_openapi: Vec::new(),
         };
         tokio::spawn(reckon_serving::run(config, listener, shutdown.clone()));
@@ -131,6 +132,11 @@ impl Node {
     pub(super) async fn ask(&self, parameters: &[(&str, &str)]) -> Result<(u16, Value)> {
         let request = self.http.get(format!("{}/v1/query", self.url)).query(parameters);
         read(request.bearer_auth(&self.key).send().await?).await
+    }
+
+    /// Asks to be told of changes.
+    pub(super) fn live(&self, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        reqwest::Client::new().get(format!("{}/v1/live", self.url)).query(parameters).bearer_auth(&self.key)
     }
 
     /// How many rows its questions have made the stores read in the last minute.

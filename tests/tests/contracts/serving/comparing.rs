@@ -70,6 +70,35 @@ async fn a_period_is_compared_with_the_one_before() -> Result<()> {
     Ok(())
 }
 
+/// The speed layer is behind all the time.
+#[tokio::test]
+async fn each_side_says_that_it_is_stale() -> Result<()> {
+    let scene = Scene::new().await?;
+    let strict = Tuning { speed_lag_max: Duration::ZERO, cache_moving: Duration::from_secs(600), ..Tuning::default() };
+    let node = scene.serve_with(&scene.clickhouse, &scene.redis, strict).await?;
+    let behind = json!("speed_behind");
+    for (day, sides) in [
+        ("from=2026-03-08&to=2026-03-09", [&Value::Null, &Value::Null]),
+        ("from=2026-03-09&to=2026-03-10", [&behind, &Value::Null]),
+        ("from=2026-03-10&to=2026-03-11", [&behind, &behind]),
+    ] {
+        // Once as it is computed, once as it is kept.
+        for _ in 0..2 {
+            let answer = ask(&scene, &node, &format!("metric=revenue&{day}&compare=previous")).await?;
+            let base = &answer["comparison"]["base"];
+            assert_eq!([&answer["stale"]["reason"], &base["stale"]["reason"]], sides, "{answer:#}");
+            let moment = |side: &Value| (side["speed_lag_ms"].clone(), side["age_ms"].clone());
+            assert_eq!(moment(&answer), moment(base), "both are of one moment: {answer:#}");
+        }
+    }
+    let segment = |value: &str| json!({"name": value, "filters": [{"dimension": "department", "in": [value]}]});
+    let segments = json!({"metric": "revenue", "grain": "1d", "from": "2026-03-09", "to": "2026-03-10",
+        "segments": [segment("GROCERY"), segment("DRUG")]});
+    let (_, answer) = node.post(&scene.read_key, &segments).await?;
+    assert_eq!(answer["comparison"]["base"]["stale"]["reason"], "speed_behind", "{answer:#}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn groups_are_compared_with_themselves() -> Result<()> {
     let scene = Scene::new().await?;

@@ -82,6 +82,16 @@ async fn values_to_choose_from_are_those_of_the_last_days() -> Result<()> {
     let named = |name: &str| json!({ "__text": name, "__value": name });
     assert_eq!(values, json!([named("PRODUCE"), named("DELI")]));
     assert_eq!(ask(&scene.other_key, "tag-values", &tag).await?.1, json!([{ "text": CANARY }]));
+
+    // A plain list has no place to say how old it is but its headers.
+    let strict = Tuning { speed_lag_max: Duration::ZERO, ..Tuning::default() };
+    let behind = scene.serve_with(&scene.clickhouse, &scene.redis, strict).await?;
+    for (path, body) in [("tag-values", &tag), ("variable", &wish)] {
+        let request = behind.http.post(format!("{}/v1/grafana/{path}", behind.url)).bearer_auth(&scene.read_key);
+        let answer = request.json(body).send().await?.error_for_status()?;
+        let stale = answer.headers().get("reckon-stale").with_context(|| path.to_owned())?.to_str()?;
+        assert!(stale.starts_with("speed_behind; age_ms=") && answer.headers().contains_key("age"), "{path}: {stale}");
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ mod formulas;
 mod grafana;
 mod heat;
 mod lists;
-mod live;
+pub(crate) mod live;
 mod noisy;
 mod numbers;
 mod refusals;
