@@ -27,6 +27,7 @@ use crate::funnel::answer::FunnelAnswer;
 use crate::funnel::question::FunnelQuestion;
 use crate::heat::HeatMap;
 use crate::problem::Problem;
+use crate::query::events::Reads;
 use crate::query::params::Query;
 use crate::query::question::Question;
 use crate::query::range::Range;
