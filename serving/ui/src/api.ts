@@ -251,8 +251,15 @@ export class Api {
     return this.json(`v1/anomalies?${query}`, signal);
   }
 
+  /** All of them, page by page. */
   async alerts(signal?: AbortSignal): Promise<Alert[]> {
-    return (await this.json<{ alerts: Alert[] }>("v1/alerts", signal)).alerts;
+    const alerts: Alert[] = [];
+    for (let path: string | null = "v1/alerts"; path !== null; ) {
+      const page: { alerts: Alert[]; next: string | null } = await this.json(path, signal);
+      alerts.push(...page.alerts);
+      path = page.next === null ? null : `v1/alerts?after=${encodeURIComponent(page.next)}`;
+    }
+    return alerts;
   }
 
   /** What was told last, the newest first. */

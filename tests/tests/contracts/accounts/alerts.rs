@@ -23,6 +23,7 @@ use super::scene::{Database, Node, Scene, quick};
 on_both_stores!(
     events_are_read_from_both_ends,
     who_comes_back_late_misses_nothing,
+    alerts_are_listed_page_by_page,
     who_only_reads_sees_no_secrets,
     what_cannot_be_read_stops_nobody_else,
     receivers_that_do_not_answer_delay_nobody_else,
@@ -175,6 +176,21 @@ async fn who_comes_back_late_misses_nothing(database: Database) -> Result<()> {
     let stream = stream.header("last-event-id", id(1)).send().await?.error_for_status()?;
     let missed = tokio::time::timeout(PATIENCE, ids(stream, 1_200)).await.context("the stream stops")??;
     ensure!(missed == (2..=1_201).map(id).collect::<Vec<_>>(), "{} events", missed.len());
+    Ok(())
+}
+
+async fn alerts_are_listed_page_by_page(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let node = scene.plain_node(&database.url).await?;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        let alert = node.ask(Method::POST, "/v1/alerts", &scene.acme.admin, Some(&quiet(None))).await?.json()?;
+        made.push(alert["id"].clone());
+        node.ask(Method::POST, "/v1/alerts", &scene.other.admin, Some(&quiet(None))).await?;
+    }
+    let (listed, pages) = node.pages("/v1/alerts", "alerts", &scene.acme.admin, 2).await?;
+    assert_eq!(listed.iter().map(|alert| alert["id"].clone()).collect::<Vec<_>>(), made);
+    assert_eq!(pages.len(), 3);
     Ok(())
 }
 
