@@ -78,6 +78,9 @@ pub(crate) struct NewAlertAnswer {
 pub(crate) struct AlertList {
     /// A page of them, the oldest first.
     alerts: Vec<AlertAnswer>,
+    /// The identifiers of those on this page that this build cannot read, and does not look at. Remove them, and write them
+    /// down again.
+    unreadable: Vec<String>,
     /// Ask for the next page with `after=` this; null at the end of the list.
     next: Option<String>,
 }
@@ -125,8 +128,14 @@ pub(crate) async fn list(
     let (limit, after) = paging.in_order()?;
     let alerts = app.access.accounts().alerts(viewer.tenant.id.as_str(), &after, limit).await?;
     let Page { items, next } = page(alerts, limit);
-    let alerts = items.into_iter().map(|alert| AlertAnswer::seen_by(&viewer, alert));
-    Ok(Json(AlertList { alerts: alerts.collect(), next }))
+    let mut list = AlertList { alerts: Vec::with_capacity(items.len()), unreadable: Vec::new(), next };
+    for item in items {
+        match item {
+            Ok(alert) => list.alerts.push(AlertAnswer::seen_by(&viewer, alert)),
+            Err(id) => list.unreadable.push(id),
+        }
+    }
+    Ok(Json(list))
 }
 
 /// Writes an alert down. The answer is the only place where its secret is shown.

@@ -1,6 +1,6 @@
 /** What the serving layer answers, and how to ask it. The key goes into a header, never into an address. */
 
-import type { Alert, AlertEvent, Definition, NewAlert } from "./alerts";
+import type { AlertEvent, AlertList, Definition, NewAlert } from "./alerts";
 import type { Judged } from "./anomalies";
 import { sentence } from "./format";
 import { dayStart } from "./zone";
@@ -252,14 +252,15 @@ export class Api {
   }
 
   /** All of them, page by page. */
-  async alerts(signal?: AbortSignal): Promise<Alert[]> {
-    const alerts: Alert[] = [];
+  async alerts(signal?: AbortSignal): Promise<AlertList> {
+    const all: AlertList = { alerts: [], unreadable: [] };
     for (let path: string | null = "v1/alerts"; path !== null; ) {
-      const page: { alerts: Alert[]; next: string | null } = await this.json(path, signal);
-      alerts.push(...page.alerts);
+      const page: AlertList & { next: string | null } = await this.json(path, signal);
+      all.alerts.push(...page.alerts);
+      all.unreadable.push(...page.unreadable);
       path = page.next === null ? null : `v1/alerts?after=${encodeURIComponent(page.next)}`;
     }
-    return alerts;
+    return all;
   }
 
   /** What was told last, the newest first. */

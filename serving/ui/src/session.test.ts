@@ -69,11 +69,12 @@ test("what changes something has the second token too, and is refused in the ser
 
 test("alerts are read to the last page", async () => {
   const pages: Record<string, unknown> = {
-    "v1/alerts": { alerts: [{ id: "1" }, { id: "2" }], next: "a=" },
-    "v1/alerts?after=a%3D": { alerts: [{ id: "3" }], next: null },
+    "v1/alerts": { alerts: [{ id: "1" }, { id: "2" }], unreadable: [], next: "a=" },
+    "v1/alerts?after=a%3D": { alerts: [{ id: "3" }], unreadable: ["4"], next: null },
   };
   vi.stubGlobal("fetch", async (path: string) => new Response(JSON.stringify(pages[path])));
-  expect((await apiOf(SESSION).alerts()).map(({ id }) => id)).toEqual(["1", "2", "3"]);
+  const { alerts, unreadable } = await apiOf(SESSION).alerts();
+  expect([alerts.map(({ id }) => id), unreadable]).toEqual([["1", "2", "3"], ["4"]]);
 });
 
 test("hours are asked for by instants, in the tenant's zone", async () => {

@@ -260,7 +260,7 @@ async fn members_are_listed_page_by_page(database: Database) -> Result<()> {
     let scene = Scene::new()?;
     let node = scene.plain_node(&database.url).await?;
     let pool = database.pool().await?;
-    // By name of the tenant; the other one's are between them.
+    // Those of another tenant are between them.
     for (number, tenant) in [&scene.acme.tenant, &scene.other.tenant].into_iter().cycle().take(10).enumerate() {
         sqlx::query("INSERT INTO users (id, email, created_at) VALUES ($1, $2, 1)")
             .bind(number.to_string())
