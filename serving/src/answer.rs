@@ -108,7 +108,7 @@ pub(crate) struct Comparison {
     pub(crate) total: Delta,
     /// Of the groups that either of both names.
     pub(crate) groups: Vec<GroupDelta>,
-    /// Of the groups that are left out, if both leave out some.
+    /// Of the groups that are left out, if either side leaves out some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) other: Option<GroupDelta>,
 }
@@ -141,9 +141,15 @@ pub(crate) struct PointDelta {
     /// this one does not have.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) start: Option<Timestamp>,
+    /// The first instant after it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) end: Option<Timestamp>,
     /// The first instant of the window that it is compared with; null likewise.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) base_start: Option<Timestamp>,
+    /// The first instant after that.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) base_end: Option<Timestamp>,
     /// The difference and the ratio.
     #[serde(flatten)]
     pub(crate) delta: Delta,

@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use super::audit::Change;
 use super::{Accounts, Actor, Error, instant, micros, parse_scopes, password, scopes_text};
+use crate::records::Cursor;
 
 /// The most members of a tenant.
 const MEMBERS_MAX: i64 = 1_000;
@@ -99,26 +100,33 @@ impl Accounts {
             .await
     }
 
-    /// The members of a tenant, by address.
-    pub(crate) async fn members(&self, tenant: &TenantId) -> Result<Vec<Member>, Error> {
+    /// The members of a tenant behind a place, by address, one more than `limit`.
+    pub(crate) async fn members(
+        &self,
+        tenant: &TenantId,
+        after: &Cursor,
+        limit: u32,
+    ) -> Result<Vec<(Cursor, Member)>, Error> {
         let rows: Vec<(String, String, String, i64)> = self
             .store
             .within(async {
                 Ok(sqlx::query_as(
                     "SELECT users.id, users.email, memberships.scopes, memberships.created_at FROM memberships \
                      JOIN users ON users.id = memberships.user_id WHERE memberships.tenant = $1 \
-                     ORDER BY users.email LIMIT $2",
+                     AND users.email > $2 ORDER BY users.email LIMIT $3",
                 )
                 .bind(tenant.as_str())
-                .bind(MEMBERS_MAX)
+                .bind(&after.tie)
+                .bind(i64::from(limit) + 1)
                 .fetch_all(self.store.pool())
                 .await?)
             })
             .await?;
-        let member = |(id, email, scopes, since): (String, String, String, i64)| {
-            Ok(Member { id, email, scopes: parse_scopes(&scopes)?, since: instant(since)? })
+        let placed = |(id, email, scopes, since): (String, String, String, i64)| {
+            let cursor = Cursor { at_us: i64::MIN, tie: email.clone() };
+            Ok((cursor, Member { id, email, scopes: parse_scopes(&scopes)?, since: instant(since)? }))
         };
-        rows.into_iter().map(member).collect()
+        rows.into_iter().map(placed).collect()
     }
 
     /// Gives a member other scopes, or with none ends the membership. What they have open follows with their next

@@ -14,9 +14,10 @@ use super::rule::Standing;
 use super::{Alert, Event};
 use crate::accounts::audit::Change;
 use crate::accounts::{Accounts, Actor, Error, instant, micros};
+use crate::records::Cursor;
 
 /// The most alerts of a tenant.
-pub(crate) const ALERTS_PER_TENANT_MAX: i64 = 100;
+const ALERTS_PER_TENANT_MAX: i64 = 100;
 /// The most that are looked at in one round.
 const ALERTS_MAX: i64 = 10_000;
 /// The most events of a page.
@@ -44,13 +45,23 @@ pub(super) struct Looked<'a> {
 }
 
 impl Accounts {
-    /// A tenant's alerts.
-    pub(crate) async fn alerts(&self, tenant: &str) -> Result<Vec<Alert>, Error> {
+    /// A tenant's alerts behind a place, the oldest first, one more than `limit`; of one that cannot be read its identifier.
+    pub(crate) async fn alerts(
+        &self,
+        tenant: &str,
+        after: &Cursor,
+        limit: u32,
+    ) -> Result<Vec<(Cursor, Result<Alert, String>)>, Error> {
         let sql = "SELECT tenant, id, definition, revision, standing, number, created_by, updated_at FROM alerts \
-                   WHERE tenant = $1 ORDER BY id LIMIT $2";
-        let query = sqlx::query_as::<_, Row>(sql).bind(tenant).bind(ALERTS_PER_TENANT_MAX);
+                   WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let query = sqlx::query_as::<_, Row>(sql).bind(tenant).bind(&after.tie).bind(i64::from(limit) + 1);
         let rows = self.store().within(async { Ok(query.fetch_all(self.store().pool()).await?) }).await?;
-        rows.into_iter().map(alert).collect()
+        // Identifiers grow with the time that they were made at. Why one cannot be read is logged by the node that watches.
+        let placed = |row: Row| {
+            let id = row.1.clone();
+            (Cursor { at_us: i64::MIN, tie: id.clone() }, alert(row).map_err(|_| id))
+        };
+        Ok(rows.into_iter().map(placed).collect())
     }
 
     /// One alert of a tenant.

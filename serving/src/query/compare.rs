@@ -156,11 +156,10 @@ fn compared(
         group_delta(name, &sides, found, style)
     });
     let groups = groups.collect::<Result<_, _>>()?;
-    let other = match (&answer.other, &base.other) {
-        (Some(ours), Some(theirs)) => Some(group_delta(&BTreeMap::new(), &sides, [Some(ours), Some(theirs)], style)?),
-        _ => None,
-    };
-    let totals = [&answer, &base].map(|answer| said(answer, (answer.from, answer.to), Some(&answer.total), true));
+    let others = [answer.other.as_ref(), base.other.as_ref()];
+    let has_others = others.iter().any(Option::is_some);
+    let other = has_others.then(|| group_delta(&BTreeMap::new(), &sides, others, style)).transpose()?;
+    let totals = [&answer, &base].map(|answer| said(answer, None, (answer.from, answer.to), Some(&answer.total)));
     let total = delta(totals[0].as_ref(), totals[1].as_ref(), style)?;
     let same_state = answer.total.state == base.total.state;
     let comparison = Comparison { kind: kind.to_owned(), base, same_state, total, groups, other };
@@ -173,11 +172,9 @@ fn group_delta(
     found: [Option<&Group>; 2],
     style: Style,
 ) -> Result<GroupDelta, OutOfRange> {
-    // A group that one side does not name may be among its others; if it has none, it had no event.
-    let is_known = |index: usize| found[index].is_some() || !sides[index].answer.truncated;
     let total = |index: usize| {
         let Side { answer, .. } = &sides[index];
-        said(answer, (answer.from, answer.to), found[index].map(|group| &group.total), is_known(index))
+        said(answer, found[index], (answer.from, answer.to), found[index].map(|group| &group.total))
     };
     let mut places: BTreeSet<Place> = BTreeSet::new();
     let mut numbers: [BTreeMap<Timestamp, &Number>; 2] = Default::default();
@@ -193,11 +190,12 @@ fn group_delta(
         let number = |index: usize| {
             let window = windows[index]?;
             let span = (window.start.to_timestamp(), window.end.to_timestamp());
-            said(sides[index].answer, span, numbers[index].get(&span.0).copied(), is_known(index))
+            said(sides[index].answer, found[index], span, numbers[index].get(&span.0).copied())
         };
-        let start = |index: usize| windows[index].map(|window| window.start.to_timestamp());
         let delta = delta(number(0).as_ref(), number(1).as_ref(), style)?;
-        Ok(PointDelta { start: start(0), base_start: start(1), delta })
+        let [start, base_start] = windows.map(|window| Some(window?.start.to_timestamp()));
+        let [end, base_end] = windows.map(|window| Some(window?.end.to_timestamp()));
+        Ok(PointDelta { start, end, base_start, base_end, delta })
     });
     Ok(GroupDelta {
         dimensions: name.clone(),
@@ -206,18 +204,18 @@ fn group_delta(
     })
 }
 
-/// What an answer says about a span: this number, or that nothing happened, if it `is_known` to have no number because of
-/// that; nothing at all where nobody has counted all of it.
+/// What can be compared of a span of a group: this number, or that nothing happened; nothing at all where nobody has
+/// counted all of it.
 fn said(
     answer: &Answer,
+    group: Option<&Group>,
     (from, to): (Timestamp, Timestamp),
     number: Option<&Number>,
-    is_known: bool,
 ) -> Option<Number> {
-    if answer.has_gap(from, to) {
-        return None;
+    match number {
+        Some(number) => (!answer.has_gap(from, to)).then(|| number.clone()),
+        None => answer.unsaid(group, from, to),
     }
-    number.cloned().or_else(|| is_known.then(|| answer.nothing(from, to)))
 }
 
 fn delta(ours: Option<&Number>, theirs: Option<&Number>, style: Style) -> Result<Delta, OutOfRange> {

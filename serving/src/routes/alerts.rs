@@ -14,13 +14,15 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
-use super::params::PathOf;
+use super::paging::Paging;
+use super::params::{Params, PathOf};
 use crate::access::{Editor, Viewer};
 use crate::alerts::Alert;
 use crate::alerts::definition::Definition;
 use crate::alerts::rule::Phase;
 use crate::alerts::webhook::{origin, secret_from_random};
 use crate::problem::Problem;
+use crate::records::{Page, page};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -71,11 +73,16 @@ pub(crate) struct NewAlertAnswer {
     secret: String,
 }
 
-/// All alerts of a tenant.
+/// The alerts of a tenant.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct AlertList {
-    /// The oldest first.
+    /// A page of them, the oldest first.
     alerts: Vec<AlertAnswer>,
+    /// The identifiers of those on this page that this build cannot read, and does not look at. Remove them, and write them
+    /// down again.
+    unreadable: Vec<String>,
+    /// Ask for the next page with `after=` this; null at the end of the list.
+    next: Option<String>,
 }
 
 impl From<Alert> for AlertAnswer {
@@ -106,16 +113,29 @@ impl AlertAnswer {
 }
 
 /// The tenant's alerts, and where each stands.
-#[utoipa::path(get, path = "/v1/alerts", tag = "alerts", security(("read_key" = []), ("session" = [])),
+#[utoipa::path(get, path = "/v1/alerts", tag = "alerts", security(("read_key" = []), ("session" = [])), params(Paging),
     responses(
-        (status = 200, description = "They are these", body = AlertList),
+        (status = 200, description = "A page of them", body = AlertList),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The key is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Json<AlertList>, Problem> {
-    let alerts = app.access.accounts().alerts(viewer.tenant.id.as_str()).await?;
-    let alerts = alerts.into_iter().map(|alert| AlertAnswer::seen_by(&viewer, alert));
-    Ok(Json(AlertList { alerts: alerts.collect() }))
+pub(crate) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Params(paging): Params<Paging>,
+) -> Result<Json<AlertList>, Problem> {
+    let (limit, after) = paging.in_order()?;
+    let alerts = app.access.accounts().alerts(viewer.tenant.id.as_str(), &after, limit).await?;
+    let Page { items, next } = page(alerts, limit);
+    let mut list = AlertList { alerts: Vec::with_capacity(items.len()), unreadable: Vec::new(), next };
+    for item in items {
+        match item {
+            Ok(alert) => list.alerts.push(AlertAnswer::seen_by(&viewer, alert)),
+            Err(id) => list.unreadable.push(id),
+        }
+    }
+    Ok(Json(list))
 }
 
 /// Writes an alert down. The answer is the only place where its secret is shown.

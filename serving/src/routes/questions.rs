@@ -71,11 +71,13 @@ pub(super) fn router() -> Router<App> {
 /// a list, each entry with its `answer` or its `problem`; it costs one query of the quota for each question.
 ///
 /// `Accept` chooses the form, as for every answer: `application/json`, `text/csv` or
-/// `application/vnd.apache.arrow.stream`. As CSV or Arrow there is one answer and no comparison. Their rows have a
+/// `application/vnd.apache.arrow.stream`. As CSV or Arrow there is one answer. Its rows have a
 /// `kind`: `point` (a window of a group), `total` (a group), `other_point` and `other_total` (groups beyond the limit)
 /// and `grand_total`; then the dimensions, `start`, `end`, `value`, `unit`, `method`, `error_bound`, `state`, `as_of`,
-/// `run_id`. Do not add up `value` of users: that is what the totals are for. In CSV a text that a spreadsheet would take for
-/// a formula has a quote before it.
+/// `run_id`. A comparison has the same of its base beside it, as `base_start` to `base_run_id`, then `difference`,
+/// `difference_error_bound`, `ratio` and `ratio_error_bound`; what is not known is empty, in Arrow null. Do not add up
+/// `value` of users: that is what the totals are for. In CSV a text that a spreadsheet would take for a formula has a quote
+/// before it.
 ///
 /// **Pages.** With `page` an answer has only so many windows, with all of their groups, and `next` (also the header
 /// `Reckon-Next`) is the `cursor` of the next page. A cursor is a range of time. So whatever arrives between two pages
@@ -207,9 +209,6 @@ pub(crate) async fn heat_map(
 
 /// An answer in the form that was asked for.
 pub(super) fn say(form: Form, answer: &Answer, question: &Question) -> Result<Response, Problem> {
-    if form != Form::Json && answer.comparison.is_some() {
-        return Err(Problem::not_acceptable("a comparison is sent as application/json only"));
-    }
     let mut response = form.bytes(answer, &question.query.by)?.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));

@@ -11,11 +11,13 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::App;
 use super::body::Body;
-use super::params::PathOf;
+use super::paging::Paging;
+use super::params::{Params, PathOf};
 use crate::access::Admin;
 use crate::accounts::invitations::Waiting;
 use crate::accounts::users::{Member, checked_email};
 use crate::problem::Problem;
+use crate::records::{Page, page};
 
 #[derive(OpenApi)]
 #[openapi(paths(list, invite, change, remove))]
@@ -28,9 +30,11 @@ pub(super) fn router() -> Router<App> {
 /// Who is a member, and who is going to be.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct People {
-    /// The members, by address.
+    /// A page of the members, by address.
     members: Vec<Member>,
-    /// The invitations that wait.
+    /// Ask for the next page with `after=` this; null at the end of the list.
+    next: Option<String>,
+    /// The invitations that wait, on every page; at most 100 can.
     invitations: Vec<Waiting>,
 }
 
@@ -65,17 +69,23 @@ pub(crate) struct Scopes {
 }
 
 /// The members of the tenant, and the invitations that wait.
-#[utoipa::path(get, path = "/v1/users", tag = "access", security(("admin_key" = []), ("session" = [])),
+#[utoipa::path(get, path = "/v1/users", tag = "access", security(("admin_key" = []), ("session" = [])), params(Paging),
     responses(
-        (status = 200, description = "They are these", body = People),
+        (status = 200, description = "A page of them", body = People),
+        (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not signed in", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Needs the scope admin", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The configuration store is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn list(State(app): State<App>, Admin(caller): Admin) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Params(paging): Params<Paging>,
+) -> Result<Json<People>, Problem> {
+    let (limit, after) = paging.in_order()?;
     let (accounts, tenant) = (app.access.accounts(), &caller.tenant.id);
-    let (members, invitations) = (accounts.members(tenant).await?, accounts.waiting(tenant).await?);
-    Ok(Json(People { members, invitations }).into_response())
+    let Page { items: members, next } = page(accounts.members(tenant, &after, limit).await?, limit);
+    Ok(Json(People { members, next, invitations: accounts.waiting(tenant).await? }))
 }
 
 /// Invites somebody. The answer does not depend on whether they have an account already.

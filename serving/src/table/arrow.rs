@@ -1,4 +1,4 @@
-//! Columns of Apache Arrow, as an IPC stream. Values are decimals of 128 bits: exact, and of one scale.
+//! Columns of Apache Arrow, as an IPC stream. Numbers are decimals of 128 bits: exact, and of one scale in each column.
 
 use std::sync::Arc;
 
@@ -6,19 +6,23 @@ use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, StringArray, Timestam
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use jiff::Timestamp;
 
-use super::csv::{method, text};
-use super::{Dimension, failed, rows};
+use super::column::{Cell, Column};
+use super::csv::text;
+use super::{Row, failed, rows};
 use crate::answer::{Answer, Value};
 use crate::problem::Problem;
 
 /// The most digits of a decimal of 128 bits.
 const DIGITS_MAX: u8 = 38;
 const ZONE: &str = "UTC";
+/// The columns that are never null.
+const ALWAYS: &[&str] = &["kind", "start", "end", "unit", "method", "state"];
+/// The same of a comparison: one side may have a window that the other one does not have.
+const ALWAYS_COMPARED: &[&str] = &["kind", "unit", "base_unit"];
 
-pub(super) fn write(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<Vec<u8>, Problem> {
-    let batch = batch(answer, dimensions)?;
+pub(super) fn write(answer: &Answer, columns: &[Column<'_>]) -> Result<Vec<u8>, Problem> {
+    let batch = batch(answer, columns)?;
     stream(&batch).map_err(|error| failed(&error))
 }
 
@@ -29,43 +33,35 @@ fn stream(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     writer.into_inner()
 }
 
-fn batch(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<RecordBatch, Problem> {
+fn batch(answer: &Answer, columns: &[Column<'_>]) -> Result<RecordBatch, Problem> {
     let rows: Vec<_> = rows(answer).collect();
-    let scale = rows.iter().flat_map(|row| [&row.number.value, &row.number.error_bound]).map(scale).max().unwrap_or(0);
-    let decimals = |values: Vec<&Value>| -> Result<ArrayRef, Problem> {
-        let units = values.into_iter().map(|value| units(value, scale)).collect::<Result<Vec<_>, _>>()?;
-        let column =
-            Decimal128Array::from(units).with_precision_and_scale(DIGITS_MAX, i8::try_from(scale).unwrap_or(0));
-        column.map(|column| Arc::new(column) as ArrayRef).map_err(|error| failed(&error))
-    };
-    let texts = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
-    let times = |values: Vec<Option<Timestamp>>| {
-        let micros = values.into_iter().map(|at| at.map(|at| at.as_microsecond())).collect::<Vec<_>>();
-        Arc::new(TimestampMicrosecondArray::from(micros).with_timezone(ZONE)) as ArrayRef
-    };
-    let mut columns = vec![("kind", texts(rows.iter().map(|row| Some(row.kind.name())).collect()))];
-    columns.extend(dimensions.iter().map(|dimension| {
-        (dimension.column.as_str(), texts(rows.iter().map(|row| row.value_of(dimension.name)).collect()))
-    }));
-    columns.extend([
-        ("start", times(rows.iter().map(|row| Some(row.start)).collect())),
-        ("end", times(rows.iter().map(|row| Some(row.end)).collect())),
-        ("value", decimals(rows.iter().map(|row| &row.number.value).collect())?),
-        ("unit", texts(rows.iter().map(|_| Some(answer.unit.as_str())).collect())),
-        ("method", texts(rows.iter().map(|row| Some(method(row.number.method))).collect())),
-        ("error_bound", decimals(rows.iter().map(|row| &row.number.error_bound).collect())?),
-        ("state", texts(rows.iter().map(|row| Some(row.number.state.name())).collect())),
-        ("as_of", times(rows.iter().map(|row| row.number.as_of).collect())),
-        ("run_id", texts(rows.iter().map(|row| row.number.run_id.as_deref()).collect())),
-    ]);
-    let schema = Arc::new(Schema::new(columns.iter().map(|(name, column)| field(name, column)).collect::<Vec<_>>()));
-    let columns = columns.into_iter().map(|(_, column)| column).collect();
-    RecordBatch::try_new(schema, columns).map_err(|error| failed(&error))
+    let arrays = columns.iter().map(|column| array(column, &rows)).collect::<Result<Vec<_>, _>>()?;
+    let always = if answer.comparison.is_some() { ALWAYS_COMPARED } else { ALWAYS };
+    let fields = columns
+        .iter()
+        .zip(&arrays)
+        .map(|(Column { name, .. }, array)| Field::new(&**name, array.data_type().clone(), !always.contains(&&**name)));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new(schema, arrays).map_err(|error| failed(&error))
 }
 
-fn field(name: &str, column: &ArrayRef) -> Field {
-    let always = matches!(name, "kind" | "start" | "end" | "unit" | "method" | "state");
-    Field::new(name, column.data_type().clone(), !always)
+fn array(column: &Column<'_>, rows: &[Row<'_>]) -> Result<ArrayRef, Problem> {
+    Ok(match column.cell {
+        Cell::Dimension(name) => Arc::new(rows.iter().map(|row| row.value_of(name)).collect::<StringArray>()),
+        Cell::Text(of) => Arc::new(rows.iter().map(of).collect::<StringArray>()),
+        Cell::Time(of) => {
+            let micros = rows.iter().map(|row| of(row).map(|at| at.as_microsecond()));
+            Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone(ZONE))
+        }
+        Cell::Number(of) => {
+            let values: Vec<_> = rows.iter().map(of).collect();
+            let scale = values.iter().flatten().map(|value| scale(value)).max().unwrap_or(0);
+            let units = values.into_iter().map(|value| value.map_or(Ok(None), |value| units(value, scale)));
+            let decimals = units.collect::<Result<Decimal128Array, _>>()?;
+            let decimals = decimals.with_precision_and_scale(DIGITS_MAX, i8::try_from(scale).unwrap_or(0));
+            Arc::new(decimals.map_err(|error| failed(&error))?)
+        }
+    })
 }
 
 /// How many decimals a value has.

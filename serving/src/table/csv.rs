@@ -2,31 +2,27 @@
 
 use reckon_schemas::csv;
 
-use super::{COLUMNS, Dimension, failed, rows};
-use crate::answer::{Answer, Method, Value};
+use super::column::{Cell, Column};
+use super::{Row, failed, rows};
+use crate::answer::{Answer, Value};
 use crate::problem::Problem;
 use crate::records::Line;
 
-pub(super) fn write(answer: &Answer, dimensions: &[Dimension<'_>]) -> Result<Vec<u8>, Problem> {
-    let names = dimensions.iter().map(|dimension| dimension.column.as_str());
-    let header: Vec<&str> = std::iter::once("kind").chain(names).chain(COLUMNS).collect();
-    let lines = rows(answer).map(|row| {
-        let values = dimensions.iter().map(|dimension| row.value_of(dimension.name).unwrap_or_default().to_owned());
-        let number = row.number;
-        let texts = [
-            row.start.to_string(),
-            row.end.to_string(),
-            text(&number.value),
-            answer.unit.clone(),
-            method(number.method).to_owned(),
-            text(&number.error_bound),
-            number.state.name().to_owned(),
-            number.as_of.map(|at| at.to_string()).unwrap_or_default(),
-            number.run_id.clone().unwrap_or_default(),
-        ];
-        std::iter::once(row.kind.name().to_owned()).chain(values).chain(texts).collect::<Vec<String>>()
-    });
+pub(super) fn write(answer: &Answer, columns: &[Column<'_>]) -> Result<Vec<u8>, Problem> {
+    let header: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+    let lines = rows(answer).map(|row| columns.iter().map(|column| cell(column, &row)).collect::<Vec<String>>());
     csv::document(&header, lines).map_err(|error| failed(&error))
+}
+
+/// Empty where there is nothing.
+fn cell(column: &Column<'_>, row: &Row<'_>) -> String {
+    let text = match column.cell {
+        Cell::Dimension(name) => row.value_of(name).map(str::to_owned),
+        Cell::Text(of) => of(row).map(str::to_owned),
+        Cell::Time(of) => of(row).map(|at| at.to_string()),
+        Cell::Number(of) => of(row).map(text),
+    };
+    text.unwrap_or_default()
 }
 
 /// A page of a list.
@@ -43,13 +39,5 @@ pub(crate) fn text(value: &Value) -> String {
         Value::Integer(integer) => integer.to_string(),
         Value::Decimal(text) => text.clone(),
         Value::Undefined => String::new(),
-    }
-}
-
-pub(super) const fn method(method: Method) -> &'static str {
-    match method {
-        Method::Exact => "exact",
-        Method::Hll => "hll",
-        Method::FrequentItems => "frequent_items",
     }
 }

@@ -1,13 +1,17 @@
 //! An answer as rows, for spreadsheets and for programs that read columns; and a page of a list as lines.
 
 mod arrow;
+mod column;
+mod compared;
 mod csv;
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::answer::{Answer, Group, Number};
+use self::column::columns;
+use crate::answer::{Answer, Delta, Number};
 use crate::problem::Problem;
 
 pub(crate) use self::csv::{lines, text};
@@ -35,13 +39,22 @@ enum Kind {
     GrandTotal,
 }
 
-/// One number with where it belongs.
+/// One number with where it belongs; beside it, in a comparison, the number that it is compared with.
 struct Row<'a> {
     kind: Kind,
-    group: Option<&'a Group>,
-    start: Timestamp,
-    end: Timestamp,
-    number: &'a Number,
+    /// `None` for rows that are about several groups.
+    dimensions: Option<&'a BTreeMap<String, String>>,
+    said: Said<'a>,
+    base: Option<Said<'a>>,
+    delta: Option<&'a Delta>,
+}
+
+/// What an answer says of a span. In a comparison there may be no such window, or no number.
+struct Said<'a> {
+    start: Option<Timestamp>,
+    end: Option<Timestamp>,
+    number: Option<Cow<'a, Number>>,
+    unit: &'a str,
 }
 
 impl Form {
@@ -53,11 +66,10 @@ impl Form {
     /// # Errors
     /// 406 if a number has more digits than the form has room for.
     pub(crate) fn bytes(self, answer: &Answer, by: &[String]) -> Result<Vec<u8>, Problem> {
-        let dimensions = dimensions(answer, by);
         match self {
             Form::Json => serde_json::to_vec(answer).map_err(|error| failed(&error)),
-            Form::Csv => csv::write(answer, &dimensions),
-            Form::Arrow => arrow::write(answer, &dimensions),
+            Form::Csv => csv::write(answer, &columns(answer, by)),
+            Form::Arrow => arrow::write(answer, &columns(answer, by)),
         }
     }
 
@@ -83,48 +95,43 @@ impl Kind {
     }
 }
 
-/// Group by group: its windows, then its total; the total of all at the end.
-fn rows(answer: &Answer) -> impl Iterator<Item = Row<'_>> {
-    let groups = answer.groups.iter().map(|group| (group, Kind::Point, Kind::Total, Some(group)));
-    let other = answer.other.iter().map(|group| (group, Kind::OtherPoint, Kind::OtherTotal, None));
-    let of_groups = groups.chain(other).flat_map(|(group, point, total, named)| {
-        let points = group.points.iter().map(move |found| Row {
-            kind: point,
-            group: named,
-            start: found.start,
-            end: found.end,
-            number: &found.number,
-        });
-        points.chain([Row { kind: total, group: named, start: answer.from, end: answer.to, number: &group.total }])
-    });
-    let (start, end) = (answer.from, answer.to);
-    of_groups.chain([Row { kind: Kind::GrandTotal, group: None, start, end, number: &answer.total }])
-}
-
-/// The columns after the dimensions.
-const COLUMNS: [&str; 9] = ["start", "end", "value", "unit", "method", "error_bound", "state", "as_of", "run_id"];
-
-/// A dimension, with the name of its column.
-struct Dimension<'a> {
-    column: String,
-    name: &'a str,
-}
-
-/// The dimensions in one order. A column has the name of its dimension, if no other column has it.
-fn dimensions<'a>(answer: &'a Answer, by: &'a [String]) -> Vec<Dimension<'a>> {
-    // The most frequent values have a dimension that nobody asked for.
-    let of_groups = answer.groups.first().into_iter().flat_map(|group| group.dimensions.keys());
-    let names: BTreeSet<&str> = of_groups.chain(by).map(String::as_str).collect();
-    let is_taken = |name: &str| name == "kind" || COLUMNS.contains(&name);
-    let column = |name: &str| if is_taken(name) { format!("dimension_{name}") } else { name.to_owned() };
-    names.into_iter().map(|name| Dimension { column: column(name), name }).collect()
-}
-
 impl<'a> Row<'a> {
     /// The value of a dimension; `None` for rows that are about several.
     fn value_of(&self, dimension: &str) -> Option<&'a str> {
-        self.group?.dimensions.get(dimension).map(String::as_str)
+        self.dimensions?.get(dimension).map(String::as_str)
     }
+}
+
+impl<'a> Said<'a> {
+    fn new(answer: &'a Answer, start: Timestamp, end: Timestamp, number: &'a Number) -> Self {
+        Self { start: Some(start), end: Some(end), number: Some(Cow::Borrowed(number)), unit: &answer.unit }
+    }
+
+    fn total(answer: &'a Answer, number: &'a Number) -> Self {
+        Self::new(answer, answer.from, answer.to, number)
+    }
+}
+
+/// Group by group: its windows, then its total; the total of all at the end.
+fn rows<'a>(answer: &'a Answer) -> Box<dyn Iterator<Item = Row<'a>> + 'a> {
+    match &answer.comparison {
+        Some(comparison) => Box::new(compared::rows(answer, comparison)),
+        None => Box::new(plain_rows(answer)),
+    }
+}
+
+fn plain_rows(answer: &Answer) -> impl Iterator<Item = Row<'_>> {
+    let row = |kind, dimensions, said| Row { kind, dimensions, said, base: None, delta: None };
+    let groups = answer.groups.iter().map(|group| (group, Kind::Point, Kind::Total, Some(&group.dimensions)));
+    let other = answer.other.iter().map(|group| (group, Kind::OtherPoint, Kind::OtherTotal, None));
+    let of_groups = groups.chain(other).flat_map(move |(group, point, total, dimensions)| {
+        let points = group
+            .points
+            .iter()
+            .map(move |found| row(point, dimensions, Said::new(answer, found.start, found.end, &found.number)));
+        points.chain([row(total, dimensions, Said::total(answer, &group.total))])
+    });
+    of_groups.chain([row(Kind::GrandTotal, None, Said::total(answer, &answer.total))])
 }
 
 fn failed(error: &dyn std::error::Error) -> Problem {

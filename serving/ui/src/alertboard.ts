@@ -41,9 +41,9 @@ export class Alerts {
 
   async read(signal: AbortSignal): Promise<void> {
     try {
-      const alerts = await this.api.alerts(signal);
+      const { alerts, unreadable } = await this.api.alerts(signal);
       this.show(alerts, await this.api.alertEvents(TOLD_SHOWN, signal));
-      fill(this.trouble);
+      fill(this.trouble, unreadable.length > 0 && `The server cannot read these alerts, and does not look at them: ${unreadable.join(", ")}.`);
     } catch (error) {
       // What was seen last stays, below the words that say that it is old.
       if (!signal.aborted) fill(this.trouble, this.listener.problem(error));

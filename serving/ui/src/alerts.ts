@@ -29,6 +29,12 @@ export interface Alert extends Definition {
   created_by?: string;
 }
 
+export interface AlertList {
+  alerts: Alert[];
+  /** The ids of those that the server cannot read, and does not look at. */
+  unreadable: string[];
+}
+
 export interface NewAlert extends Alert {
   secret: string;
 }

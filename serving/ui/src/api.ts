@@ -1,6 +1,6 @@
 /** What the serving layer answers, and how to ask it. The key goes into a header, never into an address. */
 
-import type { Alert, AlertEvent, Definition, NewAlert } from "./alerts";
+import type { AlertEvent, AlertList, Definition, NewAlert } from "./alerts";
 import type { Judged } from "./anomalies";
 import { sentence } from "./format";
 import { dayStart } from "./zone";
@@ -251,8 +251,16 @@ export class Api {
     return this.json(`v1/anomalies?${query}`, signal);
   }
 
-  async alerts(signal?: AbortSignal): Promise<Alert[]> {
-    return (await this.json<{ alerts: Alert[] }>("v1/alerts", signal)).alerts;
+  /** All of them, page by page. */
+  async alerts(signal?: AbortSignal): Promise<AlertList> {
+    const all: AlertList = { alerts: [], unreadable: [] };
+    for (let path: string | null = "v1/alerts"; path !== null; ) {
+      const page: AlertList & { next: string | null } = await this.json(path, signal);
+      all.alerts.push(...page.alerts);
+      all.unreadable.push(...page.unreadable);
+      path = page.next === null ? null : `v1/alerts?after=${encodeURIComponent(page.next)}`;
+    }
+    return all;
   }
 
   /** What was told last, the newest first. */

@@ -67,6 +67,16 @@ test("what changes something has the second token too, and is refused in the ser
   await expect(new Api("rk_write").catalog()).rejects.toThrow("needs the scope “read”");
 });
 
+test("alerts are read to the last page", async () => {
+  const pages: Record<string, unknown> = {
+    "v1/alerts": { alerts: [{ id: "1" }, { id: "2" }], unreadable: [], next: "a=" },
+    "v1/alerts?after=a%3D": { alerts: [{ id: "3" }], unreadable: ["4"], next: null },
+  };
+  vi.stubGlobal("fetch", async (path: string) => new Response(JSON.stringify(pages[path])));
+  const { alerts, unreadable } = await apiOf(SESSION).alerts();
+  expect([alerts.map(({ id }) => id), unreadable]).toEqual([["1", "2", "3"], ["4"]]);
+});
+
 test("hours are asked for by instants, in the tenant's zone", async () => {
   const asked = serve(200, {});
   await apiOf(SESSION).anomalies({ metric: "revenue", from: "2026-03-08", to: "2026-03-09", grain: "1h", filters: [{ dimension: "store", value: "A" }] }, "America/New_York");

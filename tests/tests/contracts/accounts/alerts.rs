@@ -23,6 +23,7 @@ use super::scene::{Database, Node, Scene, quick};
 on_both_stores!(
     events_are_read_from_both_ends,
     who_comes_back_late_misses_nothing,
+    alerts_are_listed_page_by_page,
     who_only_reads_sees_no_secrets,
     what_cannot_be_read_stops_nobody_else,
     receivers_that_do_not_answer_delay_nobody_else,
@@ -178,6 +179,21 @@ async fn who_comes_back_late_misses_nothing(database: Database) -> Result<()> {
     Ok(())
 }
 
+async fn alerts_are_listed_page_by_page(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let node = scene.plain_node(&database.url).await?;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        let alert = node.ask(Method::POST, "/v1/alerts", &scene.acme.admin, Some(&quiet(None))).await?.json()?;
+        made.push(alert["id"].clone());
+        node.ask(Method::POST, "/v1/alerts", &scene.other.admin, Some(&quiet(None))).await?;
+    }
+    let (listed, pages) = node.pages("/v1/alerts", "alerts", &scene.acme.admin, 2).await?;
+    assert_eq!(listed.iter().map(|alert| alert["id"].clone()).collect::<Vec<_>>(), made);
+    assert_eq!(pages.len(), 3);
+    Ok(())
+}
+
 async fn who_only_reads_sees_no_secrets(database: Database) -> Result<()> {
     let scene = Scene::new()?;
     let node = scene.plain_node(&database.url).await?;
@@ -207,6 +223,10 @@ async fn what_cannot_be_read_stops_nobody_else(database: Database) -> Result<()>
     kept(&pool, &scene.other.tenant, "unreadable", "{\"color\":\"red\"}").await?;
     let made = node.ask(Method::POST, "/v1/alerts", &scene.acme.admin, Some(&quiet(Some(&url)))).await?.json()?;
     let alert = made["id"].as_str().with_context(|| made.to_string())?;
+    let theirs = node.ask(Method::POST, "/v1/alerts", &scene.other.admin, Some(&quiet(None))).await?.json()?;
+    let list = node.ask(Method::GET, "/v1/alerts", &scene.other.read, None).await?.json()?;
+    assert_eq!((&list["alerts"][0]["id"], &list["alerts"][1]), (&theirs["id"], &Value::Null));
+    assert_eq!(list["unreadable"], json!(["unreadable"]));
     due(&pool, &scene.other.tenant, "unreadable", &id(1), 1).await?;
     due(&pool, &scene.acme.tenant, alert, &id(2), 2).await?;
     until("the message", PATIENCE, async || Ok(*inbox.lock().expect("not poisoned") == [format!("msg_{}", id(2))]))
@@ -224,7 +244,10 @@ async fn what_cannot_be_read_stops_nobody_else(database: Database) -> Result<()>
         let path = format!("/v1/alerts/{alert}");
         Ok(node.ask(Method::GET, &path, &scene.acme.read, None).await?.json()?["seen_at"].is_string())
     })
-    .await
+    .await?;
+    let gone = node.ask(Method::DELETE, "/v1/alerts/unreadable", &scene.other.admin, None).await?;
+    assert_eq!(gone.status, 204, "it can be removed: {}", gone.text);
+    Ok(())
 }
 
 async fn receivers_that_do_not_answer_delay_nobody_else(database: Database) -> Result<()> {

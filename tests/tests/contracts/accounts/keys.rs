@@ -98,25 +98,12 @@ async fn every_key_is_listed_page_by_page(database: Database) -> Result<()> {
     }
     // As if all of them had been made at the same time: their prefixes tell them apart.
     sqlx::query("UPDATE access_keys SET created_at = 1000000").execute(&database.pool().await?).await?;
-    let (mut listed, mut path) = (Vec::new(), "/v1/keys?limit=2".to_owned());
-    loop {
-        let page = node.ask(Method::GET, &path, &scene.acme.admin, None).await?.json()?;
-        let keys = page["keys"].as_array().context("keys")?;
-        assert!((1..=2).contains(&keys.len()), "{page}");
-        assert_eq!(page["in_catalog"].as_array().map(Vec::len), Some(3));
-        listed.extend(keys.clone());
-        let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/keys?limit=2&after={next}");
-    }
+    let (listed, pages) = node.pages("/v1/keys", "keys", &scene.acme.admin, 2).await?;
+    assert!(pages.iter().all(|page| page["in_catalog"].as_array().map(Vec::len) == Some(3)), "{pages:?}");
     let mut names: Vec<&Value> = listed.iter().map(|key| &key["name"]).collect();
     names.sort_by_key(|name| name.to_string());
     assert_eq!(names, ["key 0", "key 1", "key 2", "key 3", "key 4"]);
     assert_eq!(listed.iter().filter(|key| key["revoked_at"].is_string()).count(), 1);
-    let whole = node.ask(Method::GET, "/v1/keys", &scene.acme.admin, None).await?.json()?;
-    assert_eq!((&whole["keys"], &whole["next"]), (&json!(listed), &Value::Null));
-    for wrong in ["limit=0", "limit=1001", "after=1", "before=1"] {
-        assert_eq!(node.ask(Method::GET, &format!("/v1/keys?{wrong}"), &scene.acme.admin, None).await?.status, 400);
-    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ on_both_stores!(
     sessions_end_by_themselves,
     an_invitation_is_accepted_by_who_holds_it,
     nobody_learns_who_has_an_account,
+    members_are_listed_page_by_page,
 );
 
 pub(super) const PASSWORD: &str = "correct horse battery";
@@ -252,5 +253,33 @@ async fn nobody_learns_who_has_an_account(database: Database) -> Result<()> {
     assert_eq!(sign_in(&node, &"x".repeat(200_000), "a guess").await?.status, 401);
     let late = sign_in(&node, "carol@example.com", PASSWORD).await?;
     assert_eq!((late.status, late.header("retry-after")), (429, Some("900")), "also with the right one");
+    Ok(())
+}
+
+async fn members_are_listed_page_by_page(database: Database) -> Result<()> {
+    let scene = Scene::new()?;
+    let node = scene.plain_node(&database.url).await?;
+    let pool = database.pool().await?;
+    // Those of another tenant are between them.
+    for (number, tenant) in [&scene.acme.tenant, &scene.other.tenant].into_iter().cycle().take(10).enumerate() {
+        sqlx::query("INSERT INTO users (id, email, created_at) VALUES ($1, $2, 1)")
+            .bind(number.to_string())
+            .bind(format!("user-{}@example.com", 9 - number))
+            .execute(&pool)
+            .await?;
+        sqlx::query("INSERT INTO memberships (tenant, user_id, scopes, created_at) VALUES ($1, $2, 'read', 1)")
+            .bind(tenant)
+            .bind(number.to_string())
+            .execute(&pool)
+            .await?;
+    }
+    let body = json!({ "email": "ada@example.com", "scopes": ["read"] });
+    assert_eq!(node.ask(Method::POST, "/v1/users", &scene.acme.admin, Some(&body)).await?.status, 201);
+    let (members, pages) = node.pages("/v1/users", "members", &scene.acme.admin, 2).await?;
+    let emails: Vec<&str> = members.iter().filter_map(|member| member["email"].as_str()).collect();
+    assert_eq!(emails, [1, 3, 5, 7, 9].map(|number| format!("user-{number}@example.com")));
+    // Whoever is invited is on every page: there are not many.
+    assert_eq!(pages.len(), 3);
+    assert!(pages.iter().all(|page| page["invitations"][0]["email"] == "ada@example.com"), "{pages:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use reckon_schemas::access::{NewKey, Scope};
 use reckon_schemas::catalog::{Catalog, Metric, Tenant};
 use reckon_schemas::stores;
@@ -14,7 +14,7 @@ use reckon_tests::Stack;
 use reckon_tests::postgres::Postgres;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -187,6 +187,34 @@ impl Node {
     /// Asks with a key.
     pub(crate) async fn ask(&self, method: Method, path: &str, key: &str, body: Option<&Value>) -> Result<Answer> {
         self.send(method, path, &[("authorization", &format!("Bearer {key}"))], body).await
+    }
+
+    /// The items of a list, and the pages that they are on. In one page they are the same ones, and what is no page is
+    /// refused.
+    pub(crate) async fn pages(
+        &self,
+        path: &str,
+        name: &str,
+        key: &str,
+        limit: usize,
+    ) -> Result<(Vec<Value>, Vec<Value>)> {
+        let (mut items, mut pages) = (Vec::new(), Vec::new());
+        let mut next = Some(format!("{path}?limit={limit}"));
+        while let Some(path_of_page) = next {
+            let page = self.ask(Method::GET, &path_of_page, key, None).await?.json()?;
+            let on_page = page[name].as_array().with_context(|| page.to_string())?;
+            ensure!((1..=limit).contains(&on_page.len()), "{page}");
+            items.extend(on_page.clone());
+            next = page["next"].as_str().map(|next| format!("{path}?limit={limit}&after={next}"));
+            pages.push(page);
+        }
+        let whole = self.ask(Method::GET, path, key, None).await?.json()?;
+        ensure!(whole[name] == json!(items) && whole["next"].is_null(), "{whole} {items:?}");
+        for wrong in ["limit=0", "limit=1001", "after=1", "before=1", "offset=1"] {
+            let answer = self.ask(Method::GET, &format!("{path}?{wrong}"), key, None).await?;
+            ensure!(answer.status == 400, "{path} {wrong}: {}", answer.text);
+        }
+        Ok((items, pages))
     }
 
     /// Asks with headers.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use arrow::array::{Array, ArrayRef, Decimal128Array, StringArray, TimestampMicrosecondArray};
+use arrow::ipc::reader::StreamReader;
 use reckon_serving::Tuning;
 use serde_json::{Value, json};
 
@@ -128,6 +130,124 @@ async fn groups_are_compared_with_themselves() -> Result<()> {
     Ok(())
 }
 
+/// A table as texts: CSV as it is, and Arrow as CSV would have it.
+#[derive(Debug, PartialEq)]
+struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn of_csv(bytes: Vec<u8>) -> Result<Self> {
+        let text = String::from_utf8(bytes)?;
+        let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect());
+        Ok(Self { columns: lines.next().context("a header")?, rows: lines.collect() })
+    }
+
+    fn of_arrow(bytes: &[u8]) -> Result<Self> {
+        let batch = StreamReader::try_new(bytes, None)?.next().context("a batch")??;
+        let text = |column: &ArrayRef, row: usize| -> Result<String> {
+            if column.is_null(row) {
+                return Ok(String::new());
+            }
+            let column = column.as_any();
+            if let Some(texts) = column.downcast_ref::<StringArray>() {
+                return Ok(texts.value(row).to_owned());
+            }
+            if let Some(times) = column.downcast_ref::<TimestampMicrosecondArray>() {
+                return Ok(jiff::Timestamp::from_microsecond(times.value(row))?.to_string());
+            }
+            Ok(column.downcast_ref::<Decimal128Array>().context("decimals")?.value_as_string(row))
+        };
+        let row = |row| batch.columns().iter().map(|column| text(column, row)).collect::<Result<Vec<_>>>();
+        let columns = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+        Ok(Self { columns, rows: (0..batch.num_rows()).map(row).collect::<Result<_>>()? })
+    }
+
+    /// These columns of the rows of a kind.
+    fn of_kind(&self, kind: &str, columns: &[&str]) -> Vec<Vec<&str>> {
+        let index = |name: &&str| self.columns.iter().position(|column| column == name).expect("a column");
+        let columns: Vec<usize> = columns.iter().map(index).collect();
+        let rows = self.rows.iter().filter(|row| row[0] == kind);
+        rows.map(|row| columns.iter().map(|column| row[*column].as_str()).collect()).collect()
+    }
+}
+
+/// The ratios of a column have as many decimals as the longest of them in Arrow, and only their own in CSV.
+fn without_zeros(mut table: Table) -> Table {
+    for cell in table.rows.iter_mut().flatten() {
+        if cell.parse::<f64>().is_ok() && cell.contains('.') {
+            *cell = cell.trim_end_matches('0').trim_end_matches('.').to_owned();
+        }
+    }
+    table
+}
+
+#[tokio::test]
+async fn a_comparison_has_the_same_digits_in_every_form() -> Result<()> {
+    let scene = Scene::new().await?;
+    scene.settled_cell(("2026-03-08", SECOND), "run-2", Some("DELI"), 300, 0..3).await?;
+    let node = scene.serve(&scene.clickhouse, &scene.redis).await?;
+    let path = "/v1/query?grain=1d&metric=revenue&by=department&from=2026-03-08&to=2026-03-09&compare=previous";
+    let table = async |path: &str| -> Result<Table> {
+        let (status, _, _, csv) = node.form(&scene.read_key, path, "text/csv").await?;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&csv));
+        let (_, _, _, arrow) = node.form(&scene.read_key, path, "application/vnd.apache.arrow.stream").await?;
+        let arrow = without_zeros(Table::of_arrow(&arrow)?);
+        assert_eq!(without_zeros(Table::of_csv(csv.clone())?), arrow);
+        Table::of_csv(csv)
+    };
+    let compared = table(path).await?;
+    assert_eq!(
+        compared.columns.join(","),
+        "kind,department,start,end,value,unit,method,error_bound,state,as_of,run_id,base_start,base_end,base_value,\
+         base_unit,base_method,base_error_bound,base_state,base_as_of,base_run_id,difference,difference_error_bound,ratio,\
+         ratio_error_bound"
+    );
+    let digits = ["department", "value", "base_value", "difference", "ratio"];
+    let of_groups = [
+        vec!["DELI", "3.00", "0.00", "3.00", ""],
+        vec!["DRUG", "0.00", "500.00", "-500.00", "0"],
+        vec!["GROCERY", "2000.00", "1000.00", "1000.00", "2"],
+    ];
+    assert_eq!(compared.of_kind("point", &digits), of_groups);
+    assert_eq!(compared.of_kind("total", &digits), of_groups);
+    assert_eq!(compared.of_kind("grand_total", &digits), [["", "2003.00", "1500.00", "503.00", "1.335333"]]);
+    let provenance = [
+        "start",
+        "end",
+        "method",
+        "state",
+        "run_id",
+        "base_start",
+        "base_end",
+        "base_method",
+        "base_state",
+        "base_run_id",
+    ];
+    let of_day = ["2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z", "exact", "restated", "run-2"];
+    let of_base = ["2026-03-07T05:00:00Z", "2026-03-08T05:00:00Z", "exact", "settled", "run-1"];
+    for kind in ["point", "total", "grand_total"] {
+        for row in compared.of_kind(kind, &provenance) {
+            assert_eq!(row, [of_day, of_base].concat(), "{kind}");
+        }
+    }
+    // As JSON has them.
+    let (_, answer) = node.ask(&scene.read_key, path).await?;
+    for (row, group) in of_groups.iter().zip(answer["comparison"]["groups"].as_array().context("groups")?) {
+        let named = [&group["dimensions"]["department"], &group["points"][0]["difference"]["value"]];
+        assert_eq!(named, [&json!(row[0]), &json!(row[3])], "{answer:#}");
+    }
+    // What is beyond the limit on either side.
+    let limited = table(&format!("{path}&limit=1")).await?;
+    let other = ["", "3.00", "500.00", "-497.00", "0.006"];
+    assert_eq!([limited.of_kind("other_point", &digits), limited.of_kind("other_total", &digits)], [[other], [other]]);
+    // Estimates, and hours that only one of both days has.
+    let users = table("/v1/query?grain=1h&metric=households&from=2026-03-08&to=2026-03-09&compare=previous").await?;
+    assert!(users.rows.len() > 1, "{users:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn two_segments_stand_side_by_side() -> Result<()> {
     let scene = Scene::new().await?;
@@ -149,6 +269,13 @@ async fn two_segments_stand_side_by_side() -> Result<()> {
     assert_eq!(values(points, "/difference/value"), ["500.00", "2000.00", "26.00"]);
     assert_eq!(values(points, "/difference/state"), ["settled", "restated", "provisional"]);
     assert_eq!(values(points, "/ratio/value"), [json!("2"), Value::Null, json!("7.5")]);
+    let request = node.http.post(format!("{}/v1/query", node.url)).bearer_auth(&scene.read_key);
+    let csv = request.header("accept", "text/csv").json(&question("revenue")).send().await?.bytes().await?;
+    let side_by_side = Table::of_csv(csv.to_vec())?;
+    assert_eq!(
+        side_by_side.of_kind("point", &["value", "base_value", "difference", "ratio"]),
+        [["1000.00", "500.00", "500.00", "2"], ["2000.00", "0.00", "2000.00", ""], ["30.00", "4.00", "26.00", "7.5"],]
+    );
     let (_, users) = node.post(&scene.read_key, &question("households")).await?;
     assert_eq!((&users["total"]["value"], &users["comparison"]["base"]["total"]["value"]), (&json!(150), &json!(65)));
     Ok(())
@@ -190,6 +317,10 @@ async fn there_is_no_difference_to_what_nobody_has_counted() -> Result<()> {
     assert_eq!(values(&comparison["groups"], "/total/difference"), [Value::Null, Value::Null], "{answer:#}");
     assert_eq!(values(&comparison["groups"], "/points/0/difference"), [Value::Null, Value::Null]);
     assert_eq!(comparison["total"], json!({"difference": null, "ratio": null}));
+    let (_, _, _, csv) = node.form(&scene.read_key, &format!("/v1/query?grain=1d&{path}"), "text/csv").await?;
+    let digits = ["department", "value", "base_value", "difference", "ratio"];
+    let unknown = [["DRUG", "500.00", "", "", ""], ["GROCERY", "1000.00", "", "", ""]];
+    assert_eq!(Table::of_csv(csv)?.of_kind("point", &digits), unknown);
     // The total was counted.
     let answer = ask(&scene, &node, &path.replace("by=department&", "")).await?;
     assert_eq!(answer["comparison"]["total"]["difference"]["value"], "800.00", "{answer:#}");
