@@ -83,9 +83,14 @@ impl Reader {
     }
 
     fn claim(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        if partitions.is_empty() {
+            // Who has given something back to a new member is told that it gets nothing for it. The log cannot be asked
+            // about no partitions, but every decision is answered.
+            return self.group.assign(&[]).map_err(Error::log);
+        }
         let retention_ms = i64::try_from(self.tuning.retention.as_millis()).unwrap_or(i64::MAX);
         let since_ms = jiff::Timestamp::now().as_millisecond().saturating_sub(retention_ms).max(0);
-        // Every decision is answered, also where the answer is that nothing will be read.
+        // The same where the answer is that nothing will be read.
         let asked = || look_up(&self.group, partitions, since_ms);
         let known = match ask_patiently(&self.runtime, &self.shutdown, asked).map_err(Error::log) {
             Ok(Some(known)) => known,
