@@ -55,14 +55,12 @@ async fn single_events_of_the_last_days_are_pushed() -> Result<()> {
         }
     }
 
-    // However often there is something to look at, it is looked at once an interval, and paid for.
+    // However often there is something to look at, it is looked at once an interval.
     let began = tokio::time::Instant::now();
-    let rows = node.rows_used().await?;
-    ensure!(rows > 0);
     for _ in 0..3 {
         events.next().await?;
     }
-    ensure!(began.elapsed() > INTERVAL * 2 && node.rows_used().await? > rows);
+    ensure!(began.elapsed() > INTERVAL * 2);
 
     // Questions that are asked already cost nothing more, the third one of its kind is refused.
     let _same = node.watch(&by("user_id")).await?;
@@ -70,6 +68,13 @@ async fn single_events_of_the_last_days_are_pushed() -> Result<()> {
     let refused = node.live(&by("color")).send().await?;
     ensure!(refused.status() == 429 && refused.headers().contains_key("retry-after"), "{refused:?}");
     let _of_rollups = node.watch(&[("metric", "purchases"), ("grain", "1d")]).await?;
+
+    // They are paid for: who has read too much is told so.
+    let node = scene.serve(ALL_RAW, Tuning { rows_per_minute_max: 100, ..tuning.clone() }).await?;
+    let mut events = node.watch(&by("user_id")).await?;
+    ensure!(events.next().await?.1 == "snapshot");
+    let (_, name, problem) = events.next().await?;
+    ensure!(name == "problem" && problem["status"] == 429, "{problem}");
 
     // Where the lake would be read they are refused.
     let node = scene.serve(ALL_LAKE, tuning).await?;

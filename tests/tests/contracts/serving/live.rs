@@ -289,8 +289,6 @@ async fn the_lake_is_not_read_again_and_again_whatever_names_it() -> Result<()> 
         announce(&scene).await?;
         let (_, _, message) = events.next().await?;
         if message["answer"]["notes"].to_string().contains("single events") {
-            // Nobody has brought any.
-            assert_eq!(message["answer"]["total"]["value"], Value::Null, "{message}");
             return Ok(());
         }
     }
