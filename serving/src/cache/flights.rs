@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 
 use crate::access::meter;
 use crate::problem::Problem;
@@ -53,35 +54,52 @@ where
     where
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = under_way.get(key) {
-            return (flight.clone(), false);
+        let (told, result) = oneshot::channel();
+        let flight = async { result.await.unwrap_or_else(|_| Err(Problem::internal())) }.boxed().shared();
+        {
+            let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(flight) = under_way.get(key) {
+                return (flight.clone(), false);
+            }
+            under_way.insert(key.clone(), flight.clone());
         }
-        // It takes the lock to land, so it lands after it is listed.
-        let landing = Landing { key: key.clone(), under_way: self.0.clone() };
+        // Not under the lock, which it takes to land: a runtime that shuts down lets it land at once, on this thread.
+        let landing = Landing { key: key.clone(), under_way: self.0.clone(), told: Some(told) };
         let (work, payer) = (begin(), meter::payer());
-        let task = tokio::spawn(async move {
-            let _landing = landing;
-            match payer {
+        tokio::spawn(async move {
+            let result = match payer {
                 Some(payer) => meter::on_account_of(payer, work).await,
                 None => work.await,
-            }
+            };
+            landing.with(result);
         });
-        let flight = async { task.await.unwrap_or_else(|_| Err(Problem::internal())) }.boxed().shared();
-        under_way.insert(key.clone(), flight.clone());
         (flight, true)
     }
 }
 
-/// Strikes a computation off the list when it ends, however it ends.
+/// Strikes a computation off the list when it ends, however it ends, and only then tells those who wait for it.
 struct Landing<K: Eq + Hash, T> {
     key: K,
     under_way: UnderWay<K, T>,
+    told: Option<oneshot::Sender<Result<T, Problem>>>,
+}
+
+impl<K: Eq + Hash, T> Landing<K, T> {
+    fn with(mut self, result: Result<T, Problem>) {
+        let told = self.told.take();
+        drop(self);
+        if let Some(told) = told {
+            // Nobody may wait any more.
+            let _ = told.send(result);
+        }
+    }
 }
 
 impl<K: Eq + Hash, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let struck = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        // After the lock: nobody knows what is dropped with it.
+        drop(struck);
     }
 }
 
@@ -110,6 +128,31 @@ mod tests {
         let (again, is_new) = flights.join(&"a", work()).await;
         assert_eq!((again, is_new), (Ok(1), true));
         assert!(flights.0.lock().expect("not poisoned").is_empty());
+    }
+
+    #[test]
+    fn a_computation_that_begins_while_the_runtime_ends_blocks_nobody() {
+        /// Begins one when it is dropped, which happens as the runtime ends.
+        struct Late(Flights<u8, u32>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                self.0.set_off(&1, || async { Ok(7) });
+            }
+        }
+        let (ended, waiting) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+            let (flights, late) = (Flights::default(), Late(Flights::default()));
+            let begun = Flights(late.0.0.clone());
+            runtime.spawn(async move {
+                let _late = late;
+                std::future::pending::<()>().await;
+            });
+            runtime.block_on(async { flights.join(&1, || async { Ok(7) }).await.0.expect("a number") });
+            drop(runtime);
+            ended.send(begun.0.lock().expect("not poisoned").len()).expect("it waits");
+        });
+        assert_eq!(waiting.recv_timeout(Duration::from_secs(20)), Ok(0), "it is struck off, and nothing hangs");
     }
 
     #[tokio::test]

@@ -78,8 +78,8 @@ impl Hub {
         let reads = self.answers.pushed_from(&query, tenant)?;
         let mut tenants = self.lock();
         let watched = tenants.entry(tenant.id.clone()).or_default();
-        let feed = match watched.feeds.get(&query) {
-            Some(feed) => feed.clone(),
+        let (feed, is_new) = match watched.feeds.get(&query) {
+            Some(feed) => (feed.clone(), false),
             None if watched.feeds.len() >= self.tuning.live_queries_max => {
                 return Err(self.full("as many different live queries as there may be"));
             }
@@ -91,12 +91,18 @@ impl Hub {
             None => {
                 let feed = Arc::new(Feed::new());
                 watched.feeds.insert(query.clone(), feed.clone());
-                self.start(query, tenant.clone(), feed.clone());
-                feed
+                (feed, true)
             }
         };
+        // Under the lock, so that the feed is not abandoned in between.
+        let subscription = Subscription { seen: feed.seen.subscribe() };
         metrics::gauge!(LIVE_CLIENTS).increment(1.0);
-        Ok(Subscription { seen: feed.seen.subscribe() })
+        drop(tenants);
+        if is_new {
+            // Not under the lock, which it takes to end: a runtime that shuts down ends it at once, on this thread.
+            self.start(query, tenant.clone(), feed);
+        }
+        Ok(subscription)
     }
 
     /// Something of this tenant changed (`None`: perhaps of every tenant).

@@ -122,7 +122,7 @@ async fn what_cannot_be_answered_is_named() -> Result<()> {
         ("/v1/query?metric=unknown", 404, None),
         ("/v1/query?metric=revenue&by=total", 422, Some("by")),
         ("/v1/query?metric=revenue&filter=total:1", 422, Some("filter")),
-        ("/v1/live?metric=revenue&by=store", 422, Some("by")),
+        ("/v1/live?metric=revenue&by=store&grain=1d&from=1901-01-01&to=1901-01-02", 422, Some("from")),
         ("/v1/query?metric=revenue&grain=1m&from=2020-01-01&to=2026-01-01", 422, Some("from")),
         ("/v1/live?metric=unknown", 404, None),
         ("/v1/nothing", 404, None),
