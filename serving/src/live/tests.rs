@@ -129,3 +129,28 @@ async fn at_shutdown_nobody_waits_for_an_answer() {
     .await
     .expect("it is struck off the list");
 }
+
+#[test]
+fn a_question_that_is_asked_while_the_runtime_ends_blocks_nobody() {
+    /// Asks when it is dropped, which happens as the runtime ends.
+    struct Late(Hub);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            drop(self.0.subscribe(query(), &tenant()));
+        }
+    }
+    let (ended, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let hub = runtime.block_on(async { hub() });
+        let late = Late(hub.clone());
+        runtime.spawn(async move {
+            let _late = late;
+            std::future::pending::<()>().await;
+        });
+        drop(runtime);
+        ended.send(hub.feeds()).expect("it waits");
+    });
+    assert_eq!(waiting.recv_timeout(Duration::from_secs(20)), Ok(0), "it is struck off, and nothing hangs");
+}
