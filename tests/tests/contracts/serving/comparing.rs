@@ -245,6 +245,28 @@ async fn a_comparison_has_the_same_digits_in_every_form() -> Result<()> {
     // Estimates, and hours that only one of both days has.
     let users = table("/v1/query?grain=1h&metric=households&from=2026-03-08&to=2026-03-09&compare=previous").await?;
     assert!(users.rows.len() > 1, "{users:?}");
+    let path = "/v1/query?grain=1d&metric=households&from=2026-03-09&to=2026-03-10&compare=1d";
+    let users = table(path).await?;
+    let (_, answer) = node.ask(&scene.read_key, path).await?;
+    let numbers =
+        ["error_bound", "base_error_bound", "difference", "difference_error_bound", "ratio", "ratio_error_bound"];
+    let places = [
+        "/total/error_bound",
+        "/comparison/base/total/error_bound",
+        "/comparison/total/difference/value",
+        "/comparison/total/difference/error_bound",
+        "/comparison/total/ratio/value",
+        "/comparison/total/ratio/error_bound",
+    ];
+    let said = places.map(|place| match answer.pointer(place) {
+        Some(Value::String(text)) => text.clone(),
+        Some(number) => number.to_string(),
+        None => String::new(),
+    });
+    assert_eq!(users.of_kind("grand_total", &numbers), [said], "{answer:#}");
+    let distinct: std::collections::BTreeSet<&str> =
+        users.of_kind("grand_total", &numbers)[0].iter().copied().collect();
+    assert!(distinct.len() > 2, "numbers that are alike show nothing: {distinct:?}");
     Ok(())
 }
 
